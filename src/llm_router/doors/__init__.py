@@ -1,0 +1,1 @@
+"""The doors speak: HTTP for clients, pages and commands for operators."""

@@ -1,0 +1,1 @@
+"""The engines describe: what to run, what to ask, how to read the answer. Pure: no I/O."""

@@ -1,0 +1,228 @@
+"""What the router must know of an engine, as values: launch, steps to readiness, log reading, farewell, dialect.
+
+An adapter describes one engine in one file and does nothing itself: the host runs the launch, asks the
+questions and hands the answers back. Nothing outside ``engines/`` and the configuration tests an engine's name.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Protocol
+
+from llm_router.core.words import Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One instance to be described: where it will listen, what it will serve, and with which settings.
+
+    ``command`` is the program with its fixed words. ``devices`` are PCI-order indices; empty: the adapter
+    sets no device variables. ``flags`` are the options that the installed program knows, ``None`` if it
+    was not asked. ``options`` are the engine's own settings under their native names (from ``args`` of the
+    backend and the model, the model's winning). ``directory`` is the instance's own, absolute. ``key`` is
+    the secret between router and engine.
+    """
+
+    model: str
+    command: tuple[str, ...]
+    port: int
+    path: str = ""
+    host: str = "127.0.0.1"
+    devices: tuple[int, ...] = ()
+    context: int | None = None
+    parallel: int | None = None
+    options: Mapping[str, object] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict)
+    cwd: str | None = None
+    health: str | None = None
+    directory: str = ""
+    key: str | None = None
+    flags: frozenset[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FileToWrite:
+    """A file that must stand in the instance's directory before the start. ``secret``: mode 0600."""
+
+    path: str
+    content: bytes
+    secret: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """All that is needed to start: no shell, ``env`` is added to a cleaned environment."""
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+    cwd: str | None = None
+    files: tuple[FileToWrite, ...] = ()
+
+
+class Need(Enum):
+    """What a pre-check asks of the machine."""
+
+    file = "file"
+    directory = "directory"
+    program = "program"
+    #: The header of the model's file is read and given to ``Engine.judge_file``.
+    model_header = "model_header"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that must hold before anybody is stopped for this start (R14)."""
+
+    need: Need
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A request to the instance itself. ``timeout_s`` bounds the whole answer."""
+
+    method: str
+    path: str
+    body: bytes | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    timeout_s: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back. ``status`` 0: nothing answered (refused, reset or silent; ``body`` says which)."""
+
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+
+class Verdict(Enum):
+    """What an answer means for the step that asked."""
+
+    yes = "yes"
+    #: Not yet: ask again.
+    wait = "wait"
+    #: Never: the start has failed.
+    no = "no"
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A verdict with its reason, and what the answer told of the load's progress, if anything."""
+
+    verdict: Verdict
+    failure: Failure | None = None
+    phase: str | None = None
+    percent: float | None = None
+
+
+class Judge(Protocol):
+    """Reads the answer to a step's question. It must not raise on any answer."""
+
+    def __call__(self, answer: Answer) -> Judgement: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step from a living process to a proved instance: ask until the judge says yes or no.
+
+    Steps are walked in order. ``name`` is for people ("ready", "identity", "first token"). ``attempts`` 0
+    means that waiting is normal (polled until the phase's limit), else it fails after so many asks.
+    """
+
+    name: str
+    question: Question
+    judge: Judge
+    attempts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LogFact:
+    """What one line of the engine's log tells. ``near``: it can answer within moments, so poll fast."""
+
+    phase: str | None = None
+    percent: float | None = None
+    near: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How the main process ended: exit code, or minus the signal's number, as subprocess has it."""
+
+    code: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Farewell:
+    """How the engine is stopped: questions asked first (abort calls), SIGTERM to the leader, then after
+    ``grace_s`` SIGKILL to everything it started."""
+
+    grace_s: float
+    first: tuple[Question, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How requests to this instance differ from what the client sent, and answers from what it expects.
+
+    ``model_name`` is written into ``model`` (``None``: left as it is). ``headers`` are added (the key).
+    On ``stream_only`` paths a request for a whole answer is asked for as a stream and joined, because the
+    engine does not notice that a client left otherwise. ``ask_usage``: add ``stream_options.include_usage``
+    to streams and hide the extra chunk from clients that did not ask. ``drop`` are request fields the
+    engine refuses. ``says_done``: its complete streams end with ``[DONE]``. ``serves`` are the paths it
+    has, ``None`` if unknown: any path is passed.
+    """
+
+    model_name: str | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    stream_only: frozenset[str] = frozenset()
+    ask_usage: bool = False
+    drop: frozenset[str] = frozenset()
+    says_done: bool = True
+    serves: frozenset[str] | None = None
+
+
+class Engine(Protocol):
+    """A program that serves models, as its adapter describes it. Every method is pure."""
+
+    @property
+    def name(self) -> str:
+        """The word used in ``backend:``."""
+        ...
+
+    def checks(self, job: Job) -> tuple[Check, ...]:
+        """What must hold before the start, in the order in which people would want to be told."""
+        ...
+
+    def judge_file(self, job: Job, path: str, head: bytes, size: int) -> Failure | None:
+        """Whether the model's file can be served: its first bytes (at most 16 MiB) and its size in bytes."""
+        ...
+
+    def launch(self, job: Job) -> Launch:
+        """The command line and files. Raises ``ValueError`` whose text names the setting that is wrong."""
+        ...
+
+    def steps(self, job: Job) -> tuple[Step, ...]:
+        """From a living process to one that made a token as the right model."""
+        ...
+
+    def watch(self, job: Job) -> Step | None:
+        """The cheap question while it runs; never one that generates or wakes."""
+        ...
+
+    def read(self, line: str) -> LogFact | None:
+        """What this line of the log tells (control codes already removed), ``None`` for nothing."""
+        ...
+
+    def explain(self, job: Job, ended: Ended | None, tail: Sequence[str]) -> Failure:
+        """Why it ended, or hangs (``ended`` ``None``), judged by the last lines of its log."""
+        ...
+
+    def farewell(self, job: Job) -> Farewell:
+        """How to end it."""
+        ...
+
+    def dialect(self, job: Job) -> Dialect:
+        """How to speak to it."""
+        ...

@@ -1,0 +1,1 @@
+"""The host does: every await on the machine."""

@@ -1,0 +1,112 @@
+"""The seam between the road of bytes and the conductor: a request asks here for an instance and gives it back.
+
+Everything here is called on the event loop and returns at once; news comes by the ``Waiter``'s methods,
+which may be called before ``arrive`` has returned. The desk knows nothing of HTTP, the road nothing of
+scheduling.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from llm_router.core.words import EndReason, InstanceId, ModelName, Notice, Outcome, Refusal, TicketId
+from llm_router.engines.engine import Dialect
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A granted request's hold on an instance. ``waited_s`` since arrival, of which ``loaded_s`` was a load."""
+
+    ticket: TicketId
+    instance: InstanceId
+    model: ModelName
+    host: str
+    port: int
+    dialect: Dialect
+    waited_s: float = 0.0
+    loaded_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a request asks for."""
+
+    model: ModelName
+    caller: str = ""
+    priority: int = 0
+    background: bool = False
+    patience_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One request and its answer, as recorded. Times in seconds; tokens as the engine counted them.
+
+    ``estimated`` marks a token count that is ours, not the engine's.
+    """
+
+    ticket: TicketId
+    model: ModelName
+    path: str
+    status: int
+    stream: bool
+    outcome: Outcome
+    waited_s: float
+    loaded_s: float
+    first_byte_s: float | None
+    total_s: float
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    cached_tokens: int | None = None
+    tokens_per_s: float | None = None
+    prompt_per_s: float | None = None
+    estimated: bool = False
+    request_id: str = ""
+    caller: str = ""
+
+
+class Waiter(Protocol):
+    """Who asked. Exactly one of ``granted`` and ``refused`` is called, unless the ticket was withdrawn."""
+
+    def granted(self, lease: Lease) -> None: ...
+
+    def refused(self, refusal: Refusal) -> None: ...
+
+    def told(self) -> None:
+        """There is news: ask ``Desk.notice``."""
+        ...
+
+    def ended(self, reason: EndReason) -> None:
+        """The lease is taken back: end the answer with an error and release."""
+        ...
+
+    def moved(self) -> int:
+        """Bytes of the answer passed so far, so that a stalled lease can be told from a slow one."""
+        ...
+
+
+class Desk(Protocol):
+    """Where a request gets its instance."""
+
+    def find(self, name: str) -> ModelName | None:
+        """The model of this name or alias, ``None`` if there is none. ``""`` gives the default model, if any."""
+        ...
+
+    def nearest(self, name: str) -> list[str]:
+        """At most three known names that resemble this one, most similar first."""
+        ...
+
+    def arrive(self, wish: Wish, waiter: Waiter) -> TicketId:
+        """Take a place in line. The answer may come before this returns."""
+        ...
+
+    def withdraw(self, ticket: TicketId) -> None:
+        """The client left while it waited. Never fails."""
+        ...
+
+    def release(self, ticket: TicketId, exchange: Exchange) -> None:
+        """The lease is over. Exactly once for each grant."""
+        ...
+
+    def notice(self, ticket: TicketId) -> Notice | None:
+        """What to tell the waiting client now."""
+        ...

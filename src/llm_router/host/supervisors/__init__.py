@@ -1,0 +1,1 @@
+"""Supervisors start and stop instances: one contract, several ways."""
