@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
-from llm_router.core.words import Failure
+from llm_router.core.words import DeviceId, Failure
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,9 @@ class Job:
     sets no device variables. ``flags`` are the options that the installed program knows, ``None`` if it
     was not asked. ``options`` are the engine's own settings under their native names (from ``args`` of the
     backend and the model, the model's winning). ``directory`` is the instance's own, absolute. ``key`` is
-    the secret between router and engine.
+    the secret between router and engine. ``home`` is the folder of the engine's installation (``dir`` of the
+    backend) and ``model_dir`` the folder that a relative ``path`` is below; empty when not configured.
+    ``device_ids`` name the same devices as ``devices``, in the same order, for people and failures.
     """
 
     model: str
@@ -38,6 +40,9 @@ class Job:
     directory: str = ""
     key: str | None = None
     flags: frozenset[str] | None = None
+    home: str = ""
+    model_dir: str = ""
+    device_ids: tuple[DeviceId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,22 +84,32 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A request to the instance itself. ``timeout_s`` bounds the whole answer."""
+    """A request to the instance itself. ``timeout_s`` bounds the whole answer.
+
+    ``stream``: the answer is an event stream that takes its time and tells of progress. While it comes, the
+    judge is given what has come so far (``Answer.complete`` false; a ``yes`` or ``no`` then ends the step at
+    once), and the whole of it at the end. An asker that only waits for the end is right too, and blind.
+    """
 
     method: str
     path: str
     body: bytes | None = None
     headers: tuple[tuple[str, str], ...] = ()
     timeout_s: float = 5.0
+    stream: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back. ``status`` 0: nothing answered (refused, reset or silent; ``body`` says which)."""
+    """What came back. ``status`` 0: nothing answered (refused, reset or silent; ``body`` says which).
+
+    ``complete`` is false for the beginning of an event stream that still runs (``Question.stream``).
+    """
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
+    complete: bool = True
 
 
 class Verdict(Enum):
@@ -109,12 +124,17 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """A verdict with its reason, and what the answer told of the load's progress, if anything."""
+    """A verdict with its reason, and what the answer told of the load's progress, if anything.
+
+    ``instead``, with ``wait``: ask this question from now on in the same step, with the same judge and
+    without counting the ask (an older version lacks the path, a model without a chat template completes).
+    """
 
     verdict: Verdict
     failure: Failure | None = None
     phase: str | None = None
     percent: float | None = None
+    instead: Question | None = None
 
 
 class Judge(Protocol):
@@ -139,11 +159,17 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class LogFact:
-    """What one line of the engine's log tells. ``near``: it can answer within moments, so poll fast."""
+    """What one line of the engine's log tells. ``near``: it can answer within moments, so poll fast.
+
+    ``failure``: this line alone shows that the start cannot succeed, even if the process lives on.
+    ``port``: the line says on which port it listens. Another one than ``Job.port`` fails the start.
+    """
 
     phase: str | None = None
     percent: float | None = None
     near: bool = False
+    failure: Failure | None = None
+    port: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +197,8 @@ class Dialect:
     engine does not notice that a client left otherwise. ``ask_usage``: add ``stream_options.include_usage``
     to streams and hide the extra chunk from clients that did not ask. ``drop`` are request fields the
     engine refuses. ``says_done``: its complete streams end with ``[DONE]``. ``serves`` are the paths it
-    has, ``None`` if unknown: any path is passed.
+    has, ``None`` if unknown: any path is passed. ``usage_whole``: it counts tokens in a whole answer only
+    when that asks for ``stream_options.include_usage`` too.
     """
 
     model_name: str | None = None
@@ -181,6 +208,7 @@ class Dialect:
     drop: frozenset[str] = frozenset()
     says_done: bool = True
     serves: frozenset[str] | None = None
+    usage_whole: bool = False
 
 
 class Engine(Protocol):
