@@ -1,0 +1,1 @@
+"""Model files: bytes in, values out. No I/O happens here."""

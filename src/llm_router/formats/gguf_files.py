@@ -1,0 +1,42 @@
+"""Names of GGUF files: the parts of a split model, and what a name tells of its place in the set.
+
+llama.cpp finds the other parts by name alone (``llama_split_path``): ``NAME-00001-of-00003.gguf``. Names only,
+no file is touched.
+"""
+
+import re
+from typing import NamedTuple
+
+_PART = re.compile(r"(?P<stem>.*)-(?P<number>[0-9]{5})-of-(?P<count>[0-9]{5})\.gguf\Z", re.IGNORECASE | re.DOTALL)
+
+
+class PartName(NamedTuple):
+    """``NAME``, the part's number from 1, and of how many."""
+
+    stem: str
+    number: int
+    total: int
+
+
+def part_name(name: str) -> PartName | None:
+    """Take the name of a part apart; ``None`` for the name of a whole file or an impossible number."""
+    found = _PART.match(name)
+    if found is None:
+        return None
+    part = PartName(found["stem"], int(found["number"]), int(found["count"]))
+    return part if 1 <= part.number <= part.total else None
+
+
+def part_names(name: str) -> tuple[str, ...]:
+    """All the parts to which this name belongs, in order; a whole file is its own only part."""
+    part = part_name(name)
+    if part is None:
+        return (name,)
+    suffix = name[-5:]
+    return tuple(f"{part.stem}-{number:05}-of-{part.total:05}{suffix}" for number in range(1, part.total + 1))
+
+
+def model_stem(name: str) -> str:
+    """The name without part and suffix, by which people call the model."""
+    part = part_name(name)
+    return part.stem if part else name.removesuffix(".gguf").removesuffix(".GGUF")
