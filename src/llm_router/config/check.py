@@ -1,0 +1,157 @@
+"""What must hold between the sections of a configuration: references, names, sense.
+
+This file sees a document whose values are right one by one. It reads nothing and changes nothing.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Final
+
+from llm_router.config.problems import Problem, did_you_mean
+from llm_router.config.schema import Backend, Document, Entry, Scheduler, Server
+from llm_router.config.tree import Path, Tree
+
+#: The engine of models that bring their own command; it needs no entry under ``backends``.
+COMMAND: Final = "command"
+_NAME_LENGTH: Final = 200
+
+
+def backend_name(entry: Entry, backends: Collection[str]) -> str | None:
+    """What a model's ``backend`` says or, left out, means."""
+    if entry.backend is not None:
+        return entry.backend
+    if entry.command is not None:
+        return COMMAND
+    return next(iter(backends)) if len(backends) == 1 else None
+
+
+def crosscheck(tree: Tree, document: Document, engines: Collection[str]) -> Iterator[Problem]:
+    yield from _check_server(tree, document.server)
+    yield from _check_scheduler(tree, document.scheduler)
+    for name, backend in document.backends.items():
+        yield from _check_backend(tree, name, backend, document.server, engines)
+    for name, entry in document.models.items():
+        yield from _check_model(tree, name, entry, document, engines)
+    yield from _check_names(tree, document.models)
+    yield from _check_default(tree, document.models)
+
+
+def _check_server(tree: Tree, server: Server) -> Iterator[Problem]:
+    if not server.loopback and not server.keys and not (server.allow_remote and server.insecure):
+        yield Problem(
+            tree.place(("server", "host")),
+            f"cannot listen on {server.host} without keys: everybody who reaches it could use and steer the router",
+            "Add `keys`, or say both `allow_remote: true` and `insecure: true`",
+        )
+
+
+def _check_scheduler(tree: Tree, scheduler: Scheduler) -> Iterator[Problem]:
+    if scheduler.quantum_min > scheduler.quantum_max:
+        path = ("scheduler", "quantum_min")
+        if path not in tree.values:
+            path = ("scheduler", "quantum_max")
+        yield Problem(tree.place(path), "cannot use scheduler.quantum_min: it is longer than scheduler.quantum_max")
+
+
+def _check_backend(
+    tree: Tree, name: str, backend: Backend, server: Server, engines: Collection[str]
+) -> Iterator[Problem]:
+    engine = backend.engine or name
+    if engine not in engines:
+        path: Path = ("backends", name, "engine") if backend.engine else ("backends", name)
+        suggestion = did_you_mean(engine, engines)
+        if not backend.engine:
+            suggestion = f"{suggestion or ''} A backend with a name of its own needs `engine: ...`".strip()
+        yield Problem(
+            tree.place(path, key=not backend.engine), f"cannot use {engine!r}: there is no such engine", suggestion
+        )
+    if backend.port is not None and backend.port == server.port:
+        yield Problem(
+            tree.place(("backends", name, "port")), f"cannot use port {backend.port} twice: the router listens on it"
+        )
+
+
+def _check_model(
+    tree: Tree, name: str, entry: Entry, document: Document, engines: Collection[str]
+) -> Iterator[Problem]:
+    here: Path = ("models", name)
+    if not name or name != name.strip() or len(name) > _NAME_LENGTH or not name.isprintable():
+        yield Problem(
+            tree.place(here, key=True), f"cannot use {name!r} as a model's name: write 1-200 printable characters"
+        )
+    for index, alias in enumerate(entry.aliases):
+        if not alias or alias != alias.strip() or not alias.isprintable():
+            yield Problem(
+                tree.place((*here, "aliases", index)), f"cannot use {alias!r} as an alias: write printable characters"
+            )
+    backend = backend_name(entry, document.backends)
+    known = {*document.backends, *engines}
+    if backend is None:
+        yield Problem(
+            tree.place(here, key=True),
+            f"cannot serve the model {name!r}: it names no `backend`",
+            did_you_mean("", known),
+        )
+    elif backend not in known:
+        yield Problem(
+            tree.place((*here, "backend")),
+            f"cannot serve the model {name!r}: there is no backend {backend!r}",
+            did_you_mean(backend, known),
+        )
+    else:
+        yield from _check_what_runs(tree, name, entry, backend, document)
+
+
+def _check_what_runs(tree: Tree, name: str, entry: Entry, backend_word: str, document: Document) -> Iterator[Problem]:
+    backend = document.backends.get(backend_word) or Backend()
+    place = tree.place(("models", name), key=True)
+    if (backend.engine or backend_word) == COMMAND:
+        if entry.command is None and backend.command is None:
+            yield Problem(
+                place,
+                f"cannot serve the model {name!r}: it lacks `command`",
+                'Write the program, such as command: [./serve.sh, "{port}"]',
+            )
+    elif entry.path is None and entry.command is None and not entry.args:
+        yield Problem(place, f"cannot serve the model {name!r}: it lacks `path`", "Write the model's file or folder")
+    if entry.parallel and entry.concurrency and entry.concurrency < entry.parallel:
+        yield Problem(
+            tree.place(("models", name, "concurrency")),
+            f"cannot use concurrency {entry.concurrency}: fewer requests than the {entry.parallel} that `parallel` prepares for",
+        )
+
+
+def _check_names(tree: Tree, models: Mapping[str, Entry]) -> Iterator[Problem]:
+    owners = {name: name for name in models}
+    for name, entry in models.items():
+        for index, alias in enumerate(entry.aliases):
+            owner = owners.setdefault(alias, name)
+            first = entry.aliases.index(alias) == index
+            if owner != name or alias == name or not first:
+                place = tree.place(("models", name, "aliases", index))
+                what = "is a model's name" if alias in models else f"is an alias of {owner!r}"
+                yield Problem(place, f"cannot use the alias {alias!r} for {name!r}: it {what} already")
+
+
+def _check_default(tree: Tree, models: Mapping[str, Entry]) -> Iterator[Problem]:
+    defaults = [name for name, entry in models.items() if entry.default]
+    for name in defaults[1:]:
+        place = tree.place(("models", name, "default"))
+        yield Problem(place, f"cannot use two default models: {defaults[0]!r} is the default already")
+
+
+def warnings(tree: Tree, document: Document, plain_keys: int) -> Iterator[Problem]:
+    if plain_keys:
+        yield Problem(
+            tree.place(("server", "keys")),
+            "a key stands in the configuration as it is: who can read the file can use it",
+            "Replace it by what `llm-router keys hash` prints, or by file:PATH",
+        )
+    if not document.server.loopback and not document.server.keys:
+        yield Problem(tree.place(("server", "host")), "the router listens beyond this machine without keys")
+    if not document.models:
+        yield Problem(tree.place(()), "no models are configured: every request will be answered with 404")
+    for name, entry in document.models.items():
+        if entry.pin and entry.idle is not None:
+            yield Problem(
+                tree.place(("models", name, "idle")), f"{name!r} is pinned: it is unloaded when idle all the same"
+            )

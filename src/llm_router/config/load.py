@@ -1,0 +1,175 @@
+"""Texts -> ``Config``, or every mistake in them with its place.
+
+This file knows how the sections refer to each other. It reads no files: secrets come through ``read_file``,
+and the caller brings the texts. Warnings are for people; they change nothing.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from llm_router.config import tree as yaml
+from llm_router.config.check import backend_name, crosscheck, warnings
+from llm_router.config.explain import translate
+from llm_router.config.problems import ConfigError, Place, Problem
+from llm_router.config.schema import Backend, Document, Entry, Scheduler, Server
+from llm_router.config.tree import Tree
+from llm_router.config.values import Reading
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A configuration without mistakes. ``folder`` is what its relative paths are below, ``home`` is ``~``."""
+
+    server: Server
+    scheduler: Scheduler
+    backends: Mapping[str, Backend]
+    models: Mapping[str, Entry]
+    folder: str = ""
+    home: str = ""
+    warnings: tuple[Problem, ...] = ()
+
+    def backend_of(self, model: str) -> tuple[str, Backend]:
+        """The name and settings of the backend that serves the model; an unknown model is a ``KeyError``."""
+        entry = self.models[model]
+        name = backend_name(entry, self.backends)
+        assert name is not None
+        return name, self.backends.get(name) or Backend(engine=name)
+
+    def engine_of(self, model: str) -> str:
+        """The engine's word for the model."""
+        name, backend = self.backend_of(model)
+        return backend.engine or name
+
+    def load_timeout(self, model: str) -> float:
+        """Seconds that the model may load."""
+        _, backend = self.backend_of(model)
+        return self.models[model].load_timeout or backend.load_timeout or self.server.load_timeout
+
+    def resolve(self, name: str) -> str | None:
+        """The model of this name or alias; ``""`` gives the default model. ``None`` if there is none."""
+        for model, entry in self.models.items():
+            if name in (model, *entry.aliases) or (name == "" and entry.default):
+                return model
+        return None
+
+
+def parse(
+    text: str,
+    name: str,
+    env: Mapping[str, str],
+    read_file: Callable[[str], str],
+    engines: Collection[str],
+    *,
+    folder: str = "",
+) -> Config:
+    """The configuration in one text. Raises ``ConfigError``, and nothing else, for whatever is wrong.
+
+    ``name`` is how messages call the text; ``engines`` are the engines there are. ``read_file`` gives the
+    text of a secret's file and may raise ``OSError`` or ``ValueError``.
+    """
+    return parse_parts([(name, text)], env, read_file, engines, folder=folder)
+
+
+def parse_parts(
+    parts: Sequence[tuple[str, str]],
+    env: Mapping[str, str],
+    read_file: Callable[[str], str],
+    engines: Collection[str],
+    *,
+    folder: str = "",
+) -> Config:
+    """The configuration in one text, or in two: the second (``models.yml``) then holds only models."""
+    (name, text), *others = parts
+    tree = yaml.read(text, name, env)
+    if tree.root is None and not others:
+        raise ConfigError([_empty(name)])
+    root = _mapping(tree, tree.root)
+    for other_name, other_text in others:
+        _add_models(tree, root, yaml.read(other_text, other_name, env))
+    _fill_empty_sections(root)
+    reading = Reading(read_file)
+    document = _validate(tree, root, reading)
+    problems = [*tree.problems, *crosscheck(tree, document, engines)]
+    if problems:
+        raise ConfigError(problems)
+    return Config(
+        document.server,
+        document.scheduler,
+        document.backends,
+        document.models,
+        folder,
+        env.get("HOME", ""),
+        tuple(warnings(tree, document, reading.plain_keys)),
+    )
+
+
+def _empty(name: str) -> Problem:
+    return Problem(
+        Place(name),
+        "cannot use an empty configuration: it needs at least a model",
+        "For example: models: {my-model: {backend: llamacpp, path: /models/my-model.gguf}}",
+    )
+
+
+def _mapping(tree: Tree, root: object) -> dict[str, object]:
+    if root is None:
+        return {}
+    if not isinstance(root, dict):
+        raise ConfigError(
+            [
+                *tree.problems,
+                Problem(tree.place(()), "cannot use the configuration: it must be sections (server, backends, models)"),
+            ]
+        )
+    # A place for shared pieces that anchors refer to, as Docker Compose has it.
+    return {key: value for key, value in root.items() if not key.startswith("x-")}
+
+
+def _add_models(tree: Tree, root: dict[str, object], more: Tree) -> None:
+    """Add the models of a ``models.yml``: its entries stand at the top, or below the one key ``models``."""
+    tree.problems += more.problems
+    found, depth = _mapping(more, more.root), 0
+    if set(found) == {"models"} and (found["models"] is None or _all_sections(found["models"])):
+        found, depth = dict(found["models"] or {}), 1  # type: ignore[call-overload]  # _all_sections knows it
+    models = root.setdefault("models", {})
+    if models is None:
+        models = root["models"] = {}
+    if not isinstance(models, dict):
+        return
+    for name, value in found.items():
+        if name in models:
+            place = more.place((*("models",) * depth, name), key=True)
+            first = tree.place(("models", name), key=True)
+            tree.problems.append(Problem(place, f"cannot use the model {name!r} twice: it stands in {first} already"))
+            continue
+        models[name] = value
+        for theirs, ours in ((more.keys, tree.keys), (more.values, tree.values)):
+            ours.update(
+                {("models", *path[depth:]): at for path, at in theirs.items() if path[depth : depth + 1] == (name,)}
+            )
+    tree.values.setdefault(("models",), more.place(()))
+
+
+def _all_sections(value: object) -> bool:
+    return isinstance(value, dict) and all(item is None or isinstance(item, dict) for item in value.values())
+
+
+def _fill_empty_sections(root: dict[str, object]) -> None:
+    """A section with nothing below it is an empty one, not a mistake."""
+    for name in ("server", "scheduler", "backends", "models"):
+        if name in root and root[name] is None:
+            root[name] = {}
+    for name in ("backends", "models"):
+        section = root.get(name)
+        if isinstance(section, dict):
+            section.update({key: {} for key, value in section.items() if value is None})
+
+
+def _validate(tree: Tree, root: dict[str, object], context: Reading) -> Document:
+    try:
+        return Document.model_validate(root, context=context)
+    except ValidationError as error:
+        problems = [translate(tree, detail) for detail in error.errors(include_url=False)]
+        raise ConfigError([*tree.problems, *problems]) from None

@@ -1,0 +1,191 @@
+"""Config -> what the scheduler and the engines are told.
+
+This file knows which words of the configuration change an instance and which only its treatment. It starts
+nothing and asks no machine: the devices there are come in.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from pathlib import PurePosixPath
+from typing import Final
+
+from llm_router.config.load import Config
+from llm_router.config.problems import nearest
+from llm_router.config.schema import Entry
+from llm_router.core.words import HOST_DEVICE, DeviceId, Footprint, Model, ModelName, Needs, Settings
+from llm_router.engines.engine import Job
+
+#: What of a model's entry makes another instance of it. Everything else is treatment and changes in place.
+_INSTANCE: Final = ("path", "gpus", "context", "parallel", "args", "env", "cwd", "command", "health")
+_BACKEND_INSTANCE: Final = ("engine", "command", "dir", "model_dir", "host", "port", "args", "env", "cwd")
+
+
+def settings(config: Config) -> Settings:
+    """The scheduler's rules."""
+    rules = config.scheduler
+    return Settings(
+        stall_s=rules.stall,
+        drain_timeout_s=rules.drain_timeout,
+        quantum_factor=rules.quantum_factor,
+        quantum_min_s=rules.quantum_min,
+        quantum_max_s=rules.quantum_max,
+        linger_s=rules.linger,
+        max_wait_s=rules.max_wait,
+        cooldown_s=rules.cooldown,
+        backoff_s=rules.backoff,
+        starts_in_a_row=rules.starts_in_a_row,
+        queue_limit=rules.queue_limit,
+        margin=rules.margin,
+        background_hold_s=rules.background_hold,
+    )
+
+
+def models(config: Config, devices: Sequence[DeviceId], load_s: Mapping[str, float] | None = None) -> tuple[Model, ...]:
+    """The models for the scheduler, in the order of the file.
+
+    ``devices`` are the machine's, in PCI order (only ``HOST_DEVICE`` without a GPU). ``load_s`` are the
+    usual seconds of a load by model, from history. A GPU that the machine lacks becomes a device that does
+    not exist, so that the scheduler refuses with ``no_room`` and the other models work.
+    """
+    known = load_s or {}
+    return tuple(
+        Model(
+            name=ModelName(name),
+            revision=revision(config, name),
+            needs=_needs(entry, devices),
+            pin=entry.pin,
+            preload=entry.preload,
+            default=entry.default,
+            idle_s=entry.idle,
+            priority=entry.priority,
+            concurrency=entry.concurrency,
+            on_demand=entry.on_demand,
+            load_s=known.get(name),
+        )
+        for name, entry in config.models.items()
+    )
+
+
+def _needs(entry: Entry, devices: Sequence[DeviceId]) -> Needs:
+    footprint = Footprint(entry.memory) if entry.memory is not None else None
+    gpus: int | tuple[int | str, ...] | None = entry.gpus
+    if isinstance(gpus, tuple):
+        return Needs(tuple(_device(gpu, devices) for gpu in gpus), footprint)
+    if isinstance(gpus, int) and gpus > 0 and tuple(devices) == (HOST_DEVICE,):
+        # The same file serves a machine without a GPU: there the engine runs on the processor.
+        return Needs((HOST_DEVICE,), footprint)
+    return Needs(gpus, footprint)
+
+
+def _device(gpu: int | str, devices: Sequence[DeviceId]) -> DeviceId:
+    if isinstance(gpu, int):
+        if tuple(devices) == (HOST_DEVICE,):
+            return HOST_DEVICE if gpu == 0 else DeviceId(f"GPU {gpu}")
+        return devices[gpu] if gpu < len(devices) else DeviceId(f"GPU {gpu}")
+    matches = [device for device in devices if device.startswith(gpu)]
+    return matches[0] if len(matches) == 1 else DeviceId(gpu)
+
+
+def revision(config: Config, model: str) -> str:
+    """A short hash of all that makes another instance of the model; equal texts give equal hashes anywhere."""
+    entry = config.models[model]
+    name, backend = config.backend_of(model)
+    facts = {
+        "model": model,
+        "engine": backend.engine or name,
+        "entry": {key: getattr(entry, key) for key in _INSTANCE},
+        "backend": {key: getattr(backend, key) for key in _BACKEND_INSTANCE},
+        "folder": config.folder,
+    }
+    text = json.dumps(facts, sort_keys=True, default=str, ensure_ascii=True)
+    return sha256(text.encode()).hexdigest()[:16]
+
+
+def job(
+    config: Config,
+    model: str,
+    *,
+    port: int,
+    devices: Sequence[int] = (),
+    device_ids: Sequence[DeviceId] = (),
+    directory: str,
+    key: str | None = None,
+    flags: frozenset[str] | None = None,
+) -> Job:
+    """One instance to be described by the model's engine. ``directory`` is the instance's own, absolute."""
+    entry = config.models[model]
+    _, backend = config.backend_of(model)
+    cwd = entry.cwd or backend.cwd
+    return Job(
+        model=model,
+        command=command(config, model),
+        port=port,
+        path=_model_path(config, entry.path or "", backend.model_dir),
+        host=backend.host,
+        devices=tuple(devices),
+        context=entry.context,
+        parallel=entry.parallel,
+        options={**backend.args, **entry.args},
+        env={**backend.env, **entry.env},
+        cwd=_absolute(config, cwd) if cwd else None,
+        health=entry.health,
+        directory=directory,
+        key=key,
+        flags=flags,
+        home=_absolute(config, backend.dir) if backend.dir else "",
+        model_dir=_absolute(config, backend.model_dir) if backend.model_dir else "",
+        device_ids=tuple(device_ids),
+    )
+
+
+def command(config: Config, model: str) -> tuple[str, ...]:
+    """The program and its fixed words, empty if the engine knows by itself.
+
+    A program with a slash in its name is a path: below the backend's ``dir`` if it is the backend's and has
+    one, else below the configuration's folder. One without a slash is looked up on PATH by who starts it.
+    """
+    entry = config.models[model]
+    _, backend = config.backend_of(model)
+    words = entry.command or backend.command
+    if not words:
+        return ()
+    program = words[0]
+    if "/" not in program:
+        return words
+    if entry.command is None and backend.dir and not program.startswith(("/", "~/", "./", "../")):
+        program = f"{_absolute(config, backend.dir)}/{program}"
+    return (_absolute(config, program), *words[1:])
+
+
+def _model_path(config: Config, path: str, model_dir: str | None) -> str:
+    """Absolute where it is surely a path; ``owner/name`` may be a repository's name and is left alone."""
+    if path.startswith("~/") or (path.startswith(("./", "../")) and model_dir is None):
+        return _absolute(config, path)
+    return path
+
+
+def _absolute(config: Config, path: str) -> str:
+    if path == "~" or path.startswith("~/"):
+        path = config.home + path[1:]
+    parts: list[str] = []
+    for part in (PurePosixPath(config.folder) / path).parts:
+        if part == ".." and parts and parts[-1] not in {"/", ".."}:
+            parts.pop()
+        else:
+            parts.append(part)
+    return str(PurePosixPath(*parts)) if parts else path
+
+
+def suggestions(config: Config, name: str) -> list[str]:
+    """At most three known names or aliases that resemble this one, most similar first."""
+    known = {alias: model for model, entry in config.models.items() for alias in (model, *entry.aliases)}
+    found: list[str] = []
+    while known and len(found) < 3:
+        near = nearest(name, known)
+        if near is None:
+            break
+        if known[near] not in found:
+            found.append(known[near])
+        del known[near]
+    return found
