@@ -1,0 +1,114 @@
+"""What an installed engine understands: its options, read from ``--help`` once and remembered until it changes.
+
+It runs the program for its help text and keeps the words that look like options; what they mean is the
+adapter's business. A program that cannot be asked is not an error here: the answer is ``None``.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import re
+import shutil
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+log = logging.getLogger(__name__)
+
+#: The help of an engine that imports its whole framework first takes a while (seconds).
+HELP_LIMIT_S: Final = 90.0
+HELP_BYTES: Final = 4 * 1024 * 1024
+_OPTION: Final = re.compile(rb"(?<![\w-])(--?[A-Za-z][\w-]*)")
+
+
+def find_program(word: str, cwd: str | None = None) -> Path | None:
+    """The executable file that this first word of a command means, ``None`` if there is none."""
+    if "/" in word:
+        path = Path(cwd or ".", word)
+        return path if path.is_file() and os.access(path, os.X_OK) else None
+    found = shutil.which(word)
+    return Path(found) if found else None
+
+
+def options_of(text: bytes) -> frozenset[str]:
+    """All words of a help text that look like options, with their dashes."""
+    return frozenset(match.decode() for match in _OPTION.findall(text))
+
+
+class Programs:
+    """Remembers the options of each command, in memory and in ``path``, by the program's size and time."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._known: dict[str, dict[str, object]] = {}
+        self._asking: dict[str, asyncio.Lock] = {}
+        with contextlib.suppress(OSError, ValueError):
+            loaded = json.loads(path.read_text(encoding="utf-8"))
+            if isinstance(loaded, dict):
+                self._known = {key: value for key, value in loaded.items() if isinstance(value, dict)}
+
+    async def flags(self, command: Sequence[str], cwd: str | None = None) -> frozenset[str] | None:
+        """The options that ``command --help`` names; ``None`` if it cannot be run, fails or names none."""
+        program = find_program(command[0], cwd)
+        if program is None:
+            return None
+        stat = program.stat()
+        stamp = f"{stat.st_mtime_ns} {stat.st_size}"
+        key = json.dumps([str(program), *command[1:]])
+        async with self._asking.setdefault(key, asyncio.Lock()):
+            known = self._known.get(key)
+            if known is None or known.get("stamp") != stamp:
+                text = await _help((str(program), *command[1:], "--help"), cwd)
+                known = {"stamp": stamp, "flags": sorted(options_of(text))}
+                self._known[key] = known
+                self._save()
+        flags = known.get("flags")
+        return frozenset(map(str, flags)) if isinstance(flags, list) and flags else None
+
+    def _save(self) -> None:
+        part = self._path.with_suffix(".part")
+        try:
+            part.write_text(json.dumps(self._known), encoding="utf-8")
+            part.replace(self._path)
+        except OSError as error:
+            log.warning(
+                "cannot remember what the engines understand in %s: %s; they are asked again next time",
+                self._path,
+                error,
+            )
+
+
+async def _help(argv: Sequence[str], cwd: str | None) -> bytes:
+    """What the command prints, ``b""`` when it cannot be run or does not end in time."""
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *argv,
+            cwd=cwd,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,
+            env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "NO_COLOR": "1", "COLUMNS": "200", "HF_HUB_OFFLINE": "1"},
+        )
+    except OSError as error:
+        log.info("cannot ask %s for its options: %s", argv[0], error)
+        return b""
+    assert process.stdout is not None
+    ended = False
+    try:
+        async with asyncio.timeout(HELP_LIMIT_S):
+            text = await process.stdout.read(HELP_BYTES)
+            await process.wait()
+            ended = True
+    except TimeoutError:
+        log.warning("%s --help did not end within %.0f s; its options are not known", argv[0], HELP_LIMIT_S)
+        return b""
+    finally:
+        if not ended:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+    return text

@@ -1,0 +1,73 @@
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from llm_router.host import programs as module
+from llm_router.host.programs import Programs, find_program, options_of
+
+
+def script(path: Path, text: str) -> Path:
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_options_are_the_words_with_dashes() -> None:
+    text = b"usage: x [-h] [--tp-size N]\n  -m, --model FNAME  a file (not a-b)\n --no-mmap=0"
+    assert options_of(text) == frozenset({"-h", "--tp-size", "-m", "--model", "--no-mmap"})
+
+
+async def test_a_program_is_asked_once_until_it_changes(tmp_path: Path) -> None:
+    count = tmp_path / "count"
+    engine = script(tmp_path / "engine", f'echo x >>{count}; [ "$1 $2" = "serve --help" ] && echo " --port N" >&2')
+    programs = Programs(tmp_path / "programs.json")
+    assert await programs.flags((str(engine), "serve")) == frozenset({"--port"})
+    assert await programs.flags((str(engine), "serve")) == frozenset({"--port"})
+    assert await Programs(tmp_path / "programs.json").flags((str(engine), "serve")) == frozenset({"--port"})
+    assert count.read_text() == "x\n"
+    script(engine, 'echo " --port N --sleep"')
+    os.utime(engine, ns=(1, 1))
+    assert await programs.flags((str(engine), "serve")) == frozenset({"--port", "--sleep"})
+
+
+async def test_a_program_that_cannot_be_asked_is_no_error(tmp_path: Path) -> None:
+    programs = Programs(tmp_path / "programs.json")
+    assert await programs.flags((str(tmp_path / "nothing"),)) is None
+    assert await programs.flags((str(script(tmp_path / "silent", "exit 3")),)) is None
+    broken = tmp_path / "broken"
+    broken.write_bytes(b"\x7fELF nonsense")
+    broken.chmod(0o755)
+    assert await programs.flags((str(broken),)) is None
+
+
+async def test_a_program_that_hangs_is_ended_with_its_children(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "HELP_LIMIT_S", 0.2)
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    engine = script(tmp_path / "engine", f"exec 3>{fifo}; sleep 600 & wait")
+    assert await Programs(tmp_path / "programs.json").flags((str(engine),)) is None
+    os.set_blocking(reader, True)
+    # End of file means that nobody holds the other end any more: the child is gone too.
+    assert os.read(reader, 1) == b""
+    os.close(reader)
+
+
+async def test_a_spoilt_memory_is_forgotten(tmp_path: Path) -> None:
+    (tmp_path / "programs.json").write_text('{"half": ')
+    engine = script(tmp_path / "engine", 'echo " --port"')
+    programs = Programs(tmp_path / "programs.json")
+    assert await programs.flags((str(engine),)) == frozenset({"--port"})
+    assert json.loads((tmp_path / "programs.json").read_text())
+
+
+def test_a_program_is_found_on_path_or_by_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = script(tmp_path / "engine", "")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert find_program("engine") == engine
+    assert find_program("./engine", str(tmp_path)) == engine
+    assert find_program("other") is None
+    engine.chmod(0o644)
+    assert find_program(str(engine)) is None
