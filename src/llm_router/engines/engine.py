@@ -47,7 +47,10 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class FileToWrite:
-    """A file that must stand in the instance's directory before the start. ``secret``: mode 0600."""
+    """A file that must stand before the start; ``path`` is absolute or in the instance's directory.
+
+    ``secret``: mode 0600.
+    """
 
     path: str
     content: bytes
@@ -56,12 +59,16 @@ class FileToWrite:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """All that is needed to start: no shell, ``env`` is added to a cleaned environment."""
+    """All that is needed to start: no shell, ``env`` is added to a cleaned environment.
+
+    ``links`` are symbolic links (place, target) that must stand beside the files; a target need not exist.
+    """
 
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
     cwd: str | None = None
     files: tuple[FileToWrite, ...] = ()
+    links: tuple[tuple[str, str], ...] = ()
 
 
 class Need(Enum):
@@ -253,4 +260,31 @@ class Engine(Protocol):
 
     def dialect(self, job: Job) -> Dialect:
         """How to speak to it."""
+        ...
+
+
+class Helpful(Protocol):
+    """An engine that knows how its installed program lists its options; others are asked ``command --help``."""
+
+    def help_argv(self, job: Job) -> tuple[str, ...] | None:
+        """The whole command that prints every option, for ``Job.flags``; ``None``: there is nothing to ask."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Parking:
+    """How an engine is put to sleep with its process alive, and woken (R19). Both are walked like a start.
+
+    An instance must be drained before ``sleep``: engines die or queue requests for ever when asked in traffic.
+    """
+
+    sleep: tuple[Step, ...]
+    wake: tuple[Step, ...]
+
+
+class Parkable(Protocol):
+    """An engine that can free its memory without ending."""
+
+    def parking(self, job: Job) -> Parking | None:
+        """How, ``None`` when this job was not started with what parking needs."""
         ...
