@@ -1,0 +1,43 @@
+"""From the word in ``backend:`` to the adapter of the engine. It knows the names, nothing else."""
+
+import difflib
+from collections.abc import Mapping
+from typing import Final
+
+from llm_router.engines.command import Command
+from llm_router.engines.engine import Engine
+from llm_router.engines.llamacpp import LlamaCpp
+
+_ADAPTERS: Final[tuple[Engine, ...]] = (LlamaCpp(), Command())
+ENGINES: Final[Mapping[str, Engine]] = {engine.name: engine for engine in _ADAPTERS}
+#: What people write for it.
+SPELLINGS: Final[Mapping[str, str]] = {
+    "llama.cpp": "llamacpp",
+    "llama-cpp": "llamacpp",
+    "llama_cpp": "llamacpp",
+    "llama-server": "llamacpp",
+    "llama_server": "llamacpp",
+    "custom": "command",
+}
+
+
+def names() -> tuple[str, ...]:
+    """The engines' own names, in the order in which people are told them."""
+    return tuple(ENGINES)
+
+
+def canonical(name: str) -> str | None:
+    """The engine's own name for what somebody wrote, in any case; ``None`` if there is no such engine."""
+    word = name.strip().lower()
+    word = SPELLINGS.get(word, word)
+    return word if word in ENGINES else None
+
+
+def find_engine(name: str) -> Engine:
+    """The adapter of this name. Raises ``ValueError`` that names the nearest one."""
+    known = canonical(name)
+    if known:
+        return ENGINES[known]
+    near = difflib.get_close_matches(name.strip().lower(), [*ENGINES, *SPELLINGS], n=1)
+    hint = f"did you mean {SPELLINGS.get(near[0], near[0])}?" if near else f"there are {', '.join(ENGINES)}"
+    raise ValueError(f"cannot find the engine {name!r}: {hint}")
