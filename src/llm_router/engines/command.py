@@ -106,6 +106,9 @@ class Command:
     def farewell(self, job: Job) -> Farewell:  # noqa: ARG002 - a seam
         return Farewell(GRACE_S)
 
+    def help_argv(self, job: Job) -> None:
+        """Nothing is asked: an unknown program might serve instead of printing help."""
+
     def dialect(self, job: Job) -> Dialect:
         own = _own(job).get("served-name")
         return Dialect(model_name=str(own) if own else None, headers=_headers(job), says_done=False)

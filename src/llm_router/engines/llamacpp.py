@@ -112,8 +112,8 @@ class LlamaCpp:
             if option_name(key) in _FILES
             for value in _listed(value)
         ]
-        program = (Check(Need.program, job.command[0]),) if job.command else ()
-        return (*program, *(Check(Need.file, file) for file in files + extra), Check(Need.model_header, path))
+        program = Check(Need.program, command_of(job)[0])
+        return (program, *(Check(Need.file, file) for file in files + extra), Check(Need.model_header, path))
 
     def judge_file(self, job: Job, path: str, head: bytes, size: int) -> Failure | None:
         if not head.startswith(MAGIC):
@@ -135,7 +135,7 @@ class LlamaCpp:
                 f"cannot pass the option {name!r} to llama.cpp for {job.model}: {RESERVED[name]}; remove it"
             )
         taken = {name for names in _ALIASES if names & given for name in names}
-        line = CommandLine(job.command, job.flags, SPELLING)
+        line = CommandLine(command_of(job), job.flags, SPELLING)
         line.need(("-m", "--model"), model_path(job))
         if "alias" not in taken and "," not in job.model:
             line.need(("--alias", "-a"), job.model)
@@ -166,6 +166,10 @@ class LlamaCpp:
     def farewell(self, job: Job) -> Farewell:  # noqa: ARG002 - the protocol asks by job
         return Farewell(GRACE_S)
 
+    def help_argv(self, job: Job) -> tuple[str, ...]:
+        """The command that prints all flags, for ``Job.flags``."""
+        return (*command_of(job), "--help")
+
     def dialect(self, job: Job) -> Dialect:
         return Dialect(
             headers=bearer(job.key),
@@ -174,6 +178,11 @@ class LlamaCpp:
             ask_usage=True,
             serves=SERVES,
         )
+
+
+def command_of(job: Job) -> tuple[str, ...]:
+    """The program and its fixed words: as configured, else ``llama-server`` on PATH."""
+    return job.command or ("llama-server",)
 
 
 def model_path(job: Job) -> str:

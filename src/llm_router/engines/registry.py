@@ -33,11 +33,11 @@ def canonical(name: str) -> str | None:
     return word if word in ENGINES else None
 
 
-def find_engine(name: str) -> Engine:
-    """The adapter of this name. Raises ``ValueError`` that names the nearest one."""
+def find(name: str) -> Engine:
+    """The adapter of this name. Raises ``LookupError`` that names the nearest one."""
     known = canonical(name)
     if known:
         return ENGINES[known]
     near = difflib.get_close_matches(name.strip().lower(), [*ENGINES, *SPELLINGS], n=1)
     hint = f"did you mean {SPELLINGS.get(near[0], near[0])}?" if near else f"there are {', '.join(ENGINES)}"
-    raise ValueError(f"cannot find the engine {name!r}: {hint}")
+    raise LookupError(f"cannot find the engine {name!r}: {hint}")
