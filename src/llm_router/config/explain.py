@@ -39,8 +39,10 @@ def translate(tree: Tree, detail: ErrorDetails) -> Problem:
         return Problem(tree.place(path), f"cannot use {shown} as {where}: it must be {_WANTED[kind]}")
     if kind == "literal_error":
         return _not_a_choice(tree, path, detail)
-    context = detail.get("ctx", {})
-    cause = str(context["error"]) if kind == "value_error" else detail["msg"][:1].lower() + detail["msg"][1:]
+    if kind == "value_error":
+        cause = str(detail["ctx"]["error"])
+    else:
+        cause = detail["msg"].replace("Input should be", "it must be")
     return Problem(tree.place(path), f"cannot use this value of {where}: {cause}")
 
 

@@ -5,9 +5,9 @@ nothing and asks no machine: the devices there are come in.
 """
 
 import json
+import posixpath
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
-from pathlib import PurePosixPath
 from typing import Final
 
 from llm_router.config.load import Config
@@ -168,13 +168,8 @@ def _model_path(config: Config, path: str, model_dir: str | None) -> str:
 def _absolute(config: Config, path: str) -> str:
     if path == "~" or path.startswith("~/"):
         path = config.home + path[1:]
-    parts: list[str] = []
-    for part in (PurePosixPath(config.folder) / path).parts:
-        if part == ".." and parts and parts[-1] not in {"/", ".."}:
-            parts.pop()
-        else:
-            parts.append(part)
-    return str(PurePosixPath(*parts)) if parts else path
+    # "link/.." is taken as text: that is what people mean who write it, and no file is asked here.
+    return posixpath.normpath(posixpath.join(config.folder, path))
 
 
 def suggestions(config: Config, name: str) -> list[str]:

@@ -163,17 +163,19 @@ class _Reader:
                 self._report(place, "cannot use a list or a mapping as a key: a key is text")
             elif key.tag == f"{_CORE}merge":
                 merged.append(value)
-            elif key.value in found:
-                first = self._tree.keys[(*path, key.value)]
-                self._report(
-                    place, f"cannot use {key.value!r} twice in one place: it stands in line {first.line} already"
-                )
             else:
-                self._tree.keys[(*path, key.value)] = place
-                found[key.value] = self.value(value, (*path, key.value))
+                self._entry(self._sound(str(key.value), place), value, path, place, found)
         for value in merged:
             self._merge(value, path, found)
         return found
+
+    def _entry(self, key: str, value: Node, path: Path, place: Place, found: dict[str, object]) -> None:
+        if key in found:
+            first = self._tree.keys[(*path, key)]
+            self._report(place, f"cannot use {key!r} twice in one place: it stands in line {first.line} already")
+            return
+        self._tree.keys[(*path, key)] = place
+        found[key] = self.value(value, (*path, key))
 
     def _merge(self, node: Node, path: Path, found: dict[str, object]) -> None:
         """``<<: *anchor``: what is written in the mapping itself wins, then the first of the merged ones."""
@@ -200,7 +202,7 @@ class _Reader:
         self._tree.values.update((p, place) for p, place in other.values.items() if p[:size] == path)
 
     def _scalar(self, node: ScalarNode, place: Place) -> object:
-        tag, text = str(node.tag), str(node.value)
+        tag, text = str(node.tag), self._sound(str(node.value), place)
         if not tag.startswith(_CORE):
             self._report(place, f"cannot use the YAML tag {tag!r}: only plain values are read")
             return text
@@ -208,6 +210,16 @@ class _Reader:
         if node.style is not None or (expanded == text and tag == f"{_CORE}str"):
             return expanded
         return plain(expanded)
+
+    def _sound(self, text: str, place: Place) -> str:
+        """The text with the two halves of a character joined, as JSON writes them; no program takes a NUL."""
+        if "\0" in text:
+            self._report(place, "cannot use a text that holds a NUL character")
+        try:
+            return text.encode("utf-16", "surrogatepass").decode("utf-16")
+        except UnicodeDecodeError:
+            self._report(place, "cannot use a text that holds half a character (a lone surrogate)")
+            return ""
 
     def _expand(self, text: str, place: Place) -> str:
         def replace(match: re.Match[str]) -> str:
