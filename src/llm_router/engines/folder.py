@@ -7,6 +7,7 @@ no file itself: the host hands it the bytes.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 
 from llm_router.core.words import Failure, FailureKind
 from llm_router.engines.engine import Check, Job, Need
@@ -39,6 +40,11 @@ class Taste:
         return method in self.only if self.only is not None else method not in self.never
 
 
+def model_path(job: Job) -> str:
+    """The model's folder: ``path``, below ``model_dir`` when it is relative and that is configured."""
+    return str(PurePosixPath(job.model_dir, job.path)) if job.model_dir else job.path
+
+
 def is_local(path: str) -> bool:
     """Whether the path is a place on this machine, not a name on a hub."""
     return path.startswith(("/", "./", "../", "~"))
@@ -47,10 +53,11 @@ def is_local(path: str) -> bool:
 def folder_checks(job: Job, program: str, *extra: str) -> tuple[Check, ...]:
     """The program, the model's folder with its ``config.json``, and further files that the settings name."""
     checks = [Check(Need.program, program)]
-    if job.path.endswith(".gguf"):
-        checks.append(Check(Need.model_header, job.path))
-    elif is_local(job.path):
-        checks += [Check(Need.directory, job.path), Check(Need.model_header, job.path.rstrip("/") + "/config.json")]
+    path = model_path(job)
+    if path.endswith(".gguf"):
+        checks.append(Check(Need.model_header, path))
+    elif is_local(path):
+        checks += [Check(Need.directory, path), Check(Need.model_header, path.rstrip("/") + "/config.json")]
     checks += [Check(Need.file, path) for path in extra if is_local(path)]
     return tuple(checks)
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 
 from llm_router.core.words import FailureKind
 from llm_router.engines.engine import Answer, Job, Judgement, Question, Step, Verdict
-from llm_router.engines.folder import is_local
+from llm_router.engines.folder import is_local, model_path
 from llm_router.engines.proof import (
     WAIT,
     YES,
@@ -34,7 +34,7 @@ PROOF_ASKS = 3
 def python_environment(job: Job) -> dict[str, str]:
     """Unbuffered and colourless logs, no network for a model that is here, the devices, then the job's own."""
     environment = {"PYTHONUNBUFFERED": "1", "NO_COLOR": "1", "TERM": "dumb"}
-    if is_local(job.path):
+    if is_local(model_path(job)):
         environment["HF_HUB_OFFLINE"] = "1"
     return environment | visible_devices(job.devices) | dict(job.env)
 
@@ -131,18 +131,22 @@ def identity_step(job: Job, owner: str, headers: tuple[tuple[str, str], ...] = (
     return Step("identity", Question("GET", "/v1/models", headers=headers), judge, attempts=5)
 
 
-def proof(job: Job, kind: str, headers: tuple[tuple[str, str], ...] = ()) -> Step:
-    """One token, vector or ranking. A model without a chat template is asked to complete a text instead."""
+def proof(job: Job, kind: str, headers: tuple[tuple[str, str], ...] = (), served: str | None = None) -> Step:
+    """One token, vector or ranking, asked of ``served`` (default: the model's name).
+
+    A model without a chat template is asked to complete a text instead.
+    """
+    name = served or job.model
     if kind != "chat":
-        return proof_step(kind, job.model, headers, timeout_s=PROOF_S, attempts=PROOF_ASKS)
-    completion = proof_step("completions", job.model, headers, timeout_s=PROOF_S).question
+        return proof_step(kind, name, headers, timeout_s=PROOF_S, attempts=PROOF_ASKS)
+    completion = proof_step("completions", name, headers, timeout_s=PROOF_S).question
 
     def judge(answer: Answer) -> Judgement:
         if answer.status in (400, 422, 500) and "chat template" in error_text(answer).lower():
             return Judgement(Verdict.wait, instead=completion)
         return judge_choice(answer)
 
-    return proof_step("chat", job.model, headers, timeout_s=PROOF_S, attempts=PROOF_ASKS, judge=judge)
+    return proof_step("chat", name, headers, timeout_s=PROOF_S, attempts=PROOF_ASKS, judge=judge)
 
 
 def part(low: float, high: float, percent: float) -> float:
