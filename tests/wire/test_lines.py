@@ -23,7 +23,6 @@ def test_the_classic_lines_to_the_letter() -> None:
     assert lines.footer(128, 2.83, 45.2) == "⚡ 45.2 tok/s (128 tokens in 2.8s)"
     assert lines.footer(10, 4, estimated=True) == "⚡ 2.5 tok/s (~10 tokens in 4.0s)"
     assert lines.footer(0, 0) == "⚡ 0.0 tok/s (0 tokens in 0.0s)"
-    assert lines.closing(128, 2.83, 45.2) == "⚡ 45.2 tok/s · 128 tokens · 2.8 s"
 
 
 @pytest.mark.parametrize(

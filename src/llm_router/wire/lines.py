@@ -71,12 +71,6 @@ def footer(tokens: int, seconds: float, per_second: float | None = None, *, esti
     return f"⚡ {_rate(tokens, seconds, per_second)} tok/s ({mark}{tokens} tokens in {max(seconds, 0):.1f}s)"
 
 
-def closing(tokens: int, seconds: float, per_second: float | None = None, *, estimated: bool = False) -> str:
-    """The speed of the answer, as the last status of the ``event`` mode; never part of an answer's text."""
-    mark = "~" if estimated else ""
-    return f"⚡ {_rate(tokens, seconds, per_second)} tok/s · {mark}{tokens} tokens · {max(seconds, 0):.1f} s"
-
-
 def told(notice: Notice, limit_s: float | None = None) -> str:
     """The line for a waiting client; ``limit_s`` is the time limit of the load."""
     match notice.stage:
