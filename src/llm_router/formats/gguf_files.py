@@ -7,6 +7,8 @@ no file is touched.
 import re
 from typing import NamedTuple
 
+#: What stands in a projector's name beside the name of its model.
+_PROJECTOR_WORDS = frozenset({"mmproj", "model", "projector", "gguf", "f16", "bf16", "f32", "fp16", "fp32", "q8", "0"})
 _PART = re.compile(r"(?P<stem>.*)-(?P<number>[0-9]{5})-of-(?P<count>[0-9]{5})\.gguf\Z", re.IGNORECASE | re.DOTALL)
 
 
@@ -40,3 +42,13 @@ def model_stem(name: str) -> str:
     """The name without part and suffix, by which people call the model."""
     part = part_name(name)
     return part.stem if part else name.removesuffix(".gguf").removesuffix(".GGUF")
+
+
+def projector_names_model(projector: str, model: str) -> bool | None:
+    """Whether the projector's file name tells that it belongs to this model; ``None`` if it names no model."""
+    wanted = _words(projector.removesuffix(".gguf")) - _PROJECTOR_WORDS
+    return wanted <= _words(model) if wanted else None
+
+
+def _words(name: str) -> set[str]:
+    return {word for word in re.split(r"[^a-z0-9]+", name.lower()) if word}
