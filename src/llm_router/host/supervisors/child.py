@@ -106,7 +106,7 @@ class ChildSupervisor:
     async def start(self, instance: InstanceId, launch: Launch, note: Mapping[str, str]) -> Handle:
         """See ``Supervisor.start``. ``launch.cwd`` ``None`` is the router's own working directory.
 
-        The files of the launch are written first, each whole, at its absolute path.
+        The files and links of the launch are put in place first.
         """
         token = secrets.token_hex(16)
         self._starting.add(token)
@@ -169,8 +169,7 @@ class ChildSupervisor:
     async def _start(self, instance: InstanceId, launch: Launch, note: dict[str, str], token: str) -> Handle:
         model = note.get("model") or model_of(instance)
         try:
-            for file in launch.files:
-                launching.write_file(file)
+            launching.lay_out(launch)
             folder = self._shelf.create(instance, token)
             record = LaunchRecord(VERSION, instance, token, model, self._policy, time.time(), self._me, note)
             folder.write_launch(record)

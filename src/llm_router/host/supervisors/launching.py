@@ -43,20 +43,45 @@ class Spawned:
     handshake: int
 
 
-def write_file(file: FileToWrite) -> None:
-    """Write it whole or not at all, with its folders. Raises ``OSError``; the path must be absolute."""
-    path = Path(file.path)
-    if not path.is_absolute():
-        raise OSError(errno.EINVAL, "the path of a file to write must be absolute", file.path)
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    new = path.with_name(f"{path.name}.new")
-    new.unlink(missing_ok=True)
+def lay_out(launch: Launch) -> None:
+    """Put the launch's files and links in place, each whole or not at all, with their folders.
+
+    Raises ``OSError``. A relative path is below the launch's working directory. A link replaces a link, but never
+    something else: that was not made by us.
+    """
+    for file in launch.files:
+        _write_file(_place(launch, file.path), file)
+    for place, target in launch.links:
+        link = _place(launch, place)
+        if link.exists() and not link.is_symlink():
+            raise FileExistsError(errno.EEXIST, "something that is not a link stands where a link must be", str(link))
+        new = _beside(link)
+        new.symlink_to(target)
+        new.replace(link)
+
+
+def _place(launch: Launch, path: str) -> Path:
+    place = Path(launch.cwd or "", path)
+    if not place.is_absolute():
+        raise OSError(errno.EINVAL, "the place of a file must be absolute, or below a working directory", path)
+    place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return place
+
+
+def _write_file(path: Path, file: FileToWrite) -> None:
+    new = _beside(path)
     # Secret from the first byte on: a chmod afterwards would leave a moment in which others can read it.
     with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as opened:
         opened.write(file.content)
     if not file.secret:
         new.chmod(0o644)
     new.replace(path)
+
+
+def _beside(path: Path) -> Path:
+    new = path.with_name(f"{path.name}.new")
+    new.unlink(missing_ok=True)
+    return new
 
 
 def spawn_guard(folder: Folder, task: dict[str, object]) -> Spawned:

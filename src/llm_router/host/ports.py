@@ -1,0 +1,146 @@
+"""TCP ports of this machine: a free one, whether anybody answers, and whose process listens.
+
+It reads ``/proc/net/tcp`` and ``/proc/PID/fd`` (proc(5)). It knows nothing of engines, and what it tells may have
+changed when it is used: a free port is free until somebody takes it.
+"""
+
+import asyncio
+import ipaddress
+import os
+import socket
+import sys
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Final
+
+from llm_router.host import processes
+
+_LISTEN: Final = "0A"
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A port on which nobody listens now. Raises ``OSError`` when the address is not of this machine."""
+    with socket.socket(_family(host), socket.SOCK_STREAM) as probe:
+        probe.bind((host, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+async def is_refused(host: str, port: int, timeout_s: float = 1.0) -> bool:
+    """Whether nobody listens there. Who takes the connection, or keeps silent, is somebody."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            _, writer = await asyncio.open_connection(host, port)
+    except ConnectionRefusedError:
+        return True
+    except OSError:  # TimeoutError is one: a full backlog drops what it cannot take
+        return False
+    writer.transport.abort()
+    return False
+
+
+def owned_by(port: int, pids: Collection[int], host: str = "127.0.0.1") -> bool | None:
+    """Whether those who answer at ``host:port`` are among these processes. Takes some 0.3 ms for a usual engine.
+
+    ``None``: nobody can know. Either nobody listens here (the engine may have a network of its own, as in a
+    container), or the files of one of the processes may not be read.
+    """
+    wanted = _answering(port, host)
+    if not wanted:
+        return None
+    seen: set[int] = set()
+    readable = True
+    for pid in pids:
+        sockets = _sockets(pid)
+        if sockets is None:
+            readable = False
+        else:
+            seen |= sockets & wanted
+        if seen == wanted:
+            return True
+    return False if readable else None
+
+
+def listener_pids(port: int) -> frozenset[int]:
+    """All processes that listen on the port, at any address, as far as they may be read. Looks at everybody."""
+    wanted = {inode for _, inode in _listeners(port)}
+    if not wanted:
+        return frozenset()
+    everybody = (int(entry) for entry in os.listdir("/proc") if entry.isdigit())  # noqa: PTH208 - names only
+    return frozenset(pid for pid in everybody if (_sockets(pid) or set()) & wanted)
+
+
+def held_by(port: int) -> str | None:
+    """Who listens on the port, for people; ``None`` if nobody does."""
+    if not any(_listeners(port)):
+        return None
+    pids = listener_pids(port)
+    if not pids:
+        return "a process that this user may not look at"
+    return ", ".join(processes.describe(pid) for pid in sorted(pids))
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def _answering(port: int, host: str) -> set[int]:
+    """The sockets that a connection to ``host:port`` may reach: the kernel prefers the nearest address."""
+    listeners = list(_listeners(port))
+    for address in _nearest_first(host):
+        if inodes := {inode for place, inode in listeners if place == address}:
+            return inodes
+    return set()
+
+
+def _nearest_first(host: str) -> Iterator[str]:
+    address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
+    yield _hex(address.packed)
+    if isinstance(address, ipaddress.IPv4Address):
+        yield _hex(ipaddress.ip_address(f"::ffff:{address}").packed)
+        yield _hex(bytes(4))
+    yield _hex(bytes(16))
+
+
+def _hex(packed: bytes) -> str:
+    """An address as /proc/net/tcp has it: words of 32 bits in the machine's own byte order."""
+    words = [packed[at : at + 4] for at in range(0, len(packed), 4)]
+    if sys.byteorder == "little":
+        words = [word[::-1] for word in words]
+    return b"".join(words).hex().upper()
+
+
+def _listeners(port: int) -> Iterator[tuple[str, int]]:
+    """Address in hex and inode of each listening socket on the port."""
+    mark = f":{port:04X} "
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            text = Path(table).read_text()
+        except FileNotFoundError:  # a kernel without IPv6
+            continue
+        for line in text.splitlines():
+            if mark in line:
+                fields = line.split()
+                address, _, number = fields[1].partition(":")
+                if fields[3] == _LISTEN and int(number, 16) == port:
+                    yield address, int(fields[9])
+
+
+def _sockets(pid: int) -> set[int] | None:
+    """The inodes of the process's sockets, ``None`` if they may not be read. A dead process has none."""
+    folder = f"/proc/{pid}/fd"
+    try:
+        names = os.listdir(folder)  # noqa: PTH208 - names only: some engines have a thousand open files
+    except PermissionError:
+        return None
+    except OSError:
+        return set()
+    inodes = set()
+    for name in names:
+        try:
+            target = os.readlink(f"{folder}/{name}")  # noqa: PTH115
+        except OSError:
+            continue  # closed since
+        if target.startswith("socket:["):
+            inodes.add(int(target[8:-1]))
+    return inodes
