@@ -78,6 +78,9 @@ class Role(Enum):
     picture_maker = "picture_maker"
 
 
+_OTHER_KINDS: Final = {Role.projector: Kind.projector, Role.picture_maker: Kind.image}
+
+
 @dataclass(frozen=True, slots=True)
 class GgufModel:
     """What a header says of the model. ``context`` is in tokens, ``shape`` ``None`` if it is not written down."""
@@ -91,7 +94,7 @@ class GgufModel:
 def describe(header: GgufHeader) -> GgufModel:
     """Read the meaning of a first or only part's keys. Any header is answered."""
     role = _role(header)
-    kind = _kind(header) if role is Role.model else Kind.image if role is Role.picture_maker else Kind.part
+    kind = _OTHER_KINDS.get(role, Kind.part) if role is not Role.model else _kind(header)
     return GgufModel(role, kind, _positive(header, "context_length"), _shape(header))
 
 

@@ -69,7 +69,7 @@ _NOBODY: Final[Mapping[Format, str]] = MappingProxyType(
 def engines_for(format_: Format, kind: Kind) -> tuple[str, ...]:
     """The engines that read this format and serve this kind of model, best first."""
     able = READERS[format_]
-    if kind in (Kind.image, Kind.part):
+    if kind in (Kind.image, Kind.projector, Kind.part):
         return ()
     if format_ is Format.gguf:
         return able if kind in (Kind.chat, Kind.base, Kind.vision) else able[:1]

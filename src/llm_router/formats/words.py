@@ -45,7 +45,9 @@ class Kind(Enum):
     audio = "audio"
     #: Makes pictures; none of the engines serves it.
     image = "image"
-    #: A LoRA, a projector, a vocabulary: belongs to a model and is none.
+    #: Turns pictures or sound into tokens for the model beside it.
+    projector = "projector"
+    #: A LoRA, a vocabulary: belongs to a model and is none.
     part = "part"
 
 

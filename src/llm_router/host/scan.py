@@ -6,7 +6,7 @@ large disk. What cannot be read is reported like a model that cannot be served; 
 
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
@@ -15,9 +15,7 @@ from typing import Final, TypeVar
 
 from llm_router.formats import gguf, safetensors
 from llm_router.formats.document import MAX_DOCUMENT
-from llm_router.formats.gguf import GgufHeader
 from llm_router.formats.gguf_files import model_stem, part_names, projector_names_model
-from llm_router.formats.gguf_model import Role, describe
 from llm_router.formats.reading import BadFile, NeedMore
 from llm_router.formats.recognise import (
     DOCUMENTS,
@@ -31,7 +29,7 @@ from llm_router.formats.recognise import (
     unreadable,
     with_projector,
 )
-from llm_router.formats.words import Format
+from llm_router.formats.words import Kind
 
 _Header = TypeVar("_Header")
 _Reader = Callable[[bytes, int | None], _Header | NeedMore | BadFile]
@@ -156,12 +154,12 @@ def _is_gguf(name: str) -> bool:
     return name.lower().endswith(".gguf")
 
 
-def _gguf_models(folder: Path, files: Mapping[str, int], limits: Limits) -> Iterator[Recognised]:
+def _gguf_models(folder: Path, files: dict[str, int], limits: Limits) -> Iterator[Recognised]:
     """The GGUF models of one folder, split ones once, each with the projector that belongs to it."""
     firsts = {part_names(name)[0]: name for name in reversed(files) if _is_gguf(name)}
     read = [_read_gguf(folder, name, files, limits) for name in sorted(firsts.values())]
-    projectors = [model for model in read if _is_projector(folder, model, limits)]
-    models = [model for model in read if model not in projectors]
+    projectors = [model for model in read if model.kind is Kind.projector]
+    models = [model for model in read if model.kind is not Kind.projector]
     alike = len({(model.architecture, model.shape) for model in models}) == 1
     for model in models:
         fitting = [one for one in projectors if _belongs(one, model, alike=alike)]
@@ -175,14 +173,7 @@ def _belongs(projector: Recognised, model: Recognised, *, alike: bool) -> bool:
     return alike if named is None else named or alike
 
 
-def _is_projector(folder: Path, model: Recognised, limits: Limits) -> bool:
-    if model.servable or not model.files:
-        return False
-    header = _header(folder / model.files[0], gguf.read_header, limits.header)
-    return isinstance(header, GgufHeader) and describe(header).role is Role.projector
-
-
-def _read_gguf(folder: Path, name: str, files: Mapping[str, int], limits: Limits) -> Recognised:
+def _read_gguf(folder: Path, name: str, files: dict[str, int], limits: Limits) -> Recognised:
     names = part_names(name)
     there = [part for part in names if part in files][: limits.files]
     parts = [GgufPart(part, files[part], _header(folder / part, gguf.read_header, limits.header)) for part in there]
@@ -191,7 +182,7 @@ def _read_gguf(folder: Path, name: str, files: Mapping[str, int], limits: Limits
     return recognise_gguf(model_stem(name), str(folder / first), parts, missing)
 
 
-def _read_folder(folder: Path, names: Mapping[str, int], limits: Limits) -> Recognised:
+def _read_folder(folder: Path, names: dict[str, int], limits: Limits) -> Recognised:
     files = dict(names)
     with suppress(OSError):
         files[_POOLING] = (folder / _POOLING).stat().st_size
@@ -223,8 +214,8 @@ def _header(path: Path, read: _Reader[_Header], limit: int) -> _Header | BadFile
             head, size = _head(path, wanted)
         except OSError as error:
             return BadFile(f"cannot read {path.name}: {error.strerror}")
-        # A file without all its weights is judged later, so that its header still tells what it is.
-        found = read(head, None) if len(head) < size else read(head, size)
+        # Whether all weights are there is judged later: the header of a cut file still tells what it is.
+        found = read(head, None)
         if not isinstance(found, NeedMore):
             return found
         if found.at_least > size:
@@ -240,7 +231,7 @@ def _head(path: Path, limit: int) -> tuple[bytes, int]:
     """The first bytes of a regular file, and its size. Raises ``OSError``, also for anything but a file."""
     # Without blocking, since a pipe may have taken the file's place since it was listed.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb") as file:
+    with os.fdopen(descriptor, "rb") as file:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(0, "it is not a regular file")
