@@ -9,9 +9,11 @@ from typing import Final
 from llm_router.config.problems import Problem, did_you_mean
 from llm_router.config.schema import Backend, Document, Entry, Scheduler, Server
 from llm_router.config.tree import Path, Tree
+from llm_router.engines import registry
+from llm_router.engines.command import Command
 
 #: The engine of models that bring their own command; it needs no entry under ``backends``.
-COMMAND: Final = "command"
+COMMAND: Final = Command.name
 _NAME_LENGTH: Final = 200
 
 
@@ -56,7 +58,7 @@ def _check_backend(
     tree: Tree, name: str, backend: Backend, server: Server, engines: Collection[str]
 ) -> Iterator[Problem]:
     engine = backend.engine or name
-    if engine not in engines:
+    if engine.strip().lower() not in engines:
         path: Path = ("backends", name, "engine") if backend.engine else ("backends", name)
         suggestion = did_you_mean(engine, engines)
         if not backend.engine:
@@ -104,7 +106,7 @@ def _check_model(
 def _check_what_runs(tree: Tree, name: str, entry: Entry, backend_word: str, document: Document) -> Iterator[Problem]:
     backend = document.backends.get(backend_word) or Backend()
     place = tree.place(("models", name), key=True)
-    if (backend.engine or backend_word) == COMMAND:
+    if registry.canonical(backend.engine or backend_word) == COMMAND:
         if entry.command is None and backend.command is None:
             yield Problem(
                 place,

@@ -16,6 +16,7 @@ from llm_router.config.problems import ConfigError, Place, Problem
 from llm_router.config.schema import Backend, Document, Entry, Scheduler, Server
 from llm_router.config.tree import Tree
 from llm_router.config.values import Reading
+from llm_router.engines import registry
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +61,14 @@ def parse(
     name: str,
     env: Mapping[str, str],
     read_file: Callable[[str], str],
-    engines: Collection[str],
+    engines: Collection[str] | None = None,
     *,
     folder: str = "",
 ) -> Config:
     """The configuration in one text. Raises ``ConfigError``, and nothing else, for whatever is wrong.
 
-    ``name`` is how messages call the text; ``engines`` are the engines there are. ``read_file`` gives the
+    ``name`` is how messages call the text; ``engines`` are the words for
+    engines there are, by default those of the registry. ``read_file`` gives the
     text of a secret's file and may raise ``OSError`` or ``ValueError``.
     """
     return parse_parts([(name, text)], env, read_file, engines, folder=folder)
@@ -76,7 +78,7 @@ def parse_parts(
     parts: Sequence[tuple[str, str]],
     env: Mapping[str, str],
     read_file: Callable[[str], str],
-    engines: Collection[str],
+    engines: Collection[str] | None = None,
     *,
     folder: str = "",
 ) -> Config:
@@ -91,7 +93,7 @@ def parse_parts(
     _fill_empty_sections(root)
     reading = Reading(read_file)
     document = _validate(tree, root, reading)
-    problems = [*tree.problems, *crosscheck(tree, document, engines)]
+    problems = [*tree.problems, *crosscheck(tree, document, engines or (*registry.names(), *registry.SPELLINGS))]
     if problems:
         raise ConfigError(problems)
     return Config(

@@ -52,8 +52,8 @@ class Server(Section):
     """How much the router writes to its log."""
     state_dir: str | None = None
     """Folder for instances, logs, journal and history; by default below `~/.local/state` (or `$STATE_DIRECTORY`)."""
-    status: Literal["event", "off"] = "event"
-    """How waiting clients are told: `event` puts status events into the stream, `off` sends nothing."""
+    status: Literal["event", "comment", "off"] = "event"
+    """How waiting clients are told: `event` puts status events into the stream, `comment` only keeps it alive, `off` sends nothing."""
     load_timeout: Annotated[Duration, Field(gt=0)] = 180.0
     """How long a model may load before the start counts as failed."""
     shutdown_grace: Duration = 30.0

@@ -39,7 +39,7 @@ def find(explicit: str | Path | None, env: Mapping[str, str]) -> Path:
     )
 
 
-def load(path: Path, env: Mapping[str, str], engines: Collection[str]) -> Config:
+def load(path: Path, env: Mapping[str, str], engines: Collection[str] | None = None) -> Config:
     """The configuration in this file, or in this folder's ``config.yml`` and ``models.yml``.
 
     Raises ``ConfigError``, also for files that cannot be read. Blocks; files are small.
