@@ -47,10 +47,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class FileToWrite:
-    """A file that must stand before the start; ``path`` is absolute or in the instance's directory.
-
-    ``secret``: mode 0600.
-    """
+    """A file that must stand before the start; ``path`` is absolute. ``secret``: mode 0600."""
 
     path: str
     content: bytes
@@ -61,7 +58,7 @@ class FileToWrite:
 class Launch:
     """All that is needed to start: no shell, ``env`` is added to a cleaned environment.
 
-    ``links`` are symbolic links (place, target) that must stand beside the files; a target need not exist.
+    ``links`` are symbolic links, absolute (place, target), that must stand too; a target need not exist.
     """
 
     argv: tuple[str, ...]
@@ -226,6 +223,10 @@ class Engine(Protocol):
         """The word used in ``backend:``."""
         ...
 
+    def help_argv(self, job: Job) -> tuple[str, ...] | None:
+        """The whole command that prints every option, for ``Job.flags``; ``None``: there is nothing to ask."""
+        ...
+
     def checks(self, job: Job) -> tuple[Check, ...]:
         """What must hold before the start, in the order in which people would want to be told."""
         ...
@@ -260,14 +261,6 @@ class Engine(Protocol):
 
     def dialect(self, job: Job) -> Dialect:
         """How to speak to it."""
-        ...
-
-
-class Helpful(Protocol):
-    """An engine that knows how its installed program lists its options; others are asked ``command --help``."""
-
-    def help_argv(self, job: Job) -> tuple[str, ...] | None:
-        """The whole command that prints every option, for ``Job.flags``; ``None``: there is nothing to ask."""
         ...
 
 

@@ -7,8 +7,20 @@ from typing import Final
 from llm_router.engines.command import Command
 from llm_router.engines.engine import Engine
 from llm_router.engines.llamacpp import LlamaCpp
+from llm_router.engines.sglang import SGLang
+from llm_router.engines.tabbyapi import TabbyAPI
+from llm_router.engines.transformers import Transformers
+from llm_router.engines.vllm import VLLM
 
-_ADAPTERS: Final[tuple[Engine, ...]] = (LlamaCpp(), Command())
+_ADAPTERS: Final[tuple[Engine, ...]] = (
+    LlamaCpp(),
+    SGLang(),
+    VLLM(),
+    TabbyAPI(),
+    TabbyAPI("tabbyapi-exl2"),
+    Transformers(),
+    Command(),
+)
 ENGINES: Final[Mapping[str, Engine]] = {engine.name: engine for engine in _ADAPTERS}
 #: What people write for it.
 SPELLINGS: Final[Mapping[str, str]] = {
@@ -17,6 +29,20 @@ SPELLINGS: Final[Mapping[str, str]] = {
     "llama_cpp": "llamacpp",
     "llama-server": "llamacpp",
     "llama_server": "llamacpp",
+    "sgl": "sglang",
+    "tabby": "tabbyapi",
+    "tabby-api": "tabbyapi",
+    "tabby_api": "tabbyapi",
+    "exllama": "tabbyapi",
+    "exllamav3": "tabbyapi",
+    "exl3": "tabbyapi",
+    "tabby-exl2": "tabbyapi-exl2",
+    "tabby_exl2": "tabbyapi-exl2",
+    "tabbyapi_exl2": "tabbyapi-exl2",
+    "exllamav2": "tabbyapi-exl2",
+    "exl2": "tabbyapi-exl2",
+    "hf": "transformers",
+    "huggingface": "transformers",
     "custom": "command",
 }
 

@@ -27,7 +27,7 @@ from llm_router.engines.engine import (
     Step,
     Verdict,
 )
-from llm_router.engines.folder import Taste, folder_checks, judge_config, model_path
+from llm_router.engines.folder import folder_checks, judge_config, model_path
 from llm_router.engines.keys import admin_key
 from llm_router.engines.marks import CACHE, GRAPHS, LOADING, STARTING, WARMING, Mark, read_marks
 from llm_router.engines.proof import WAIT, YES, bearer
@@ -52,7 +52,6 @@ TENSOR: Final = ("tp-size", "tensor-parallel-size", "tp")
 PIPELINE: Final = ("pp-size", "pipeline-parallel-size", "pp")
 #: With DP attention the replicas live on the same devices as the tensor split; only plain replicas multiply.
 REPLICAS: Final = ("dp-size", "data-parallel-size", "dp")
-TASTE: Final = Taste("sglang", never=frozenset({"exl2", "exl3"}))
 
 #: It frees device memory in its last seconds; killed then, memory may outlive it (tokenizer_manager.py).
 GRACE_S: Final = 30.0
@@ -141,12 +140,12 @@ class SGLang:
         files = (str(job.options[key]) for key in job.options if key.strip("-").replace("_", "-") == "chat-template")
         return folder_checks(job, _program(job)[0], *files)
 
-    def judge_file(self, job: Job, path: str, head: bytes, size: int) -> Failure | None:  # noqa: ARG002
+    def judge_file(self, job: Job, path: str, head: bytes, size: int) -> Failure | None:
         try:
             split = _splits(job, own_options(job, RESERVED))
         except ValueError:
             split = 1  # The launch will say what is wrong with the settings.
-        return judge_config(job, TASTE, head, size, split)
+        return judge_config(job, self.name, path, head, size, split)
 
     def launch(self, job: Job) -> Launch:
         if not job.path:

@@ -24,7 +24,7 @@ from llm_router.engines.engine import (
     Step,
     Verdict,
 )
-from llm_router.engines.folder import Taste, folder_checks, judge_config, model_path
+from llm_router.engines.folder import folder_checks, judge_config, model_path
 from llm_router.engines.marks import LOADING, WARMING, Mark, read_marks
 from llm_router.engines.proof import error_text, json_of, member, refused
 from llm_router.engines.render import CommandLine, Spelling
@@ -38,7 +38,6 @@ RESERVED: Final[Mapping[str, str]] = {
     "model-timeout": "idle of the model",
     "non-blocking": "nothing; it is for tests",
 }
-TASTE: Final = Taste("transformers", never=frozenset({"exl2", "exl3", "gguf"}))
 GRACE_S: Final = 10.0
 
 #: Fields that other engines take and clients send, but that are not in OpenAI's form: each is a 422 here.
@@ -192,8 +191,8 @@ class Transformers:
     def checks(self, job: Job) -> tuple[Check, ...]:
         return folder_checks(job, _program(job)[0])
 
-    def judge_file(self, job: Job, path: str, head: bytes, size: int) -> Failure | None:  # noqa: ARG002
-        return judge_config(job, TASTE, head, size)
+    def judge_file(self, job: Job, path: str, head: bytes, size: int) -> Failure | None:
+        return judge_config(job, self.name, path, head, size)
 
     def launch(self, job: Job) -> Launch:
         if not job.path:

@@ -24,7 +24,7 @@ from llm_router.engines.engine import (
     Question,
     Step,
 )
-from llm_router.engines.folder import Taste, folder_checks, judge_config, model_path
+from llm_router.engines.folder import folder_checks, judge_config, model_path
 from llm_router.engines.marks import CACHE, COMPILING, GRAPHS, LOADING, WARMING, Mark, read_marks
 from llm_router.engines.proof import WAIT, YES, bearer, json_of, member
 from llm_router.engines.render import CommandLine, Spelling, option_name
@@ -54,14 +54,6 @@ RESERVED: Final[Mapping[str, str]] = {
 TENSOR: Final = ("tensor-parallel-size", "tp")
 PIPELINE: Final = ("pipeline-parallel-size", "pp")
 REPLICAS: Final = ("data-parallel-size", "dp")
-TASTE: Final = Taste(
-    "vllm",
-    never=frozenset({"exl2", "exl3", "gguf", "bitsandbytes"}),
-    why={
-        "gguf": "vLLM has given up GGUF; use the backend llamacpp",
-        "bitsandbytes": "vLLM has given up bitsandbytes; use the backend transformers",
-    },
-)
 #: Of the whole card; it was 0.9 up to 0.11 and is 0.92 since, so it is always said.
 SHARE: Final = 0.9
 #: What a running answer may take after SIGTERM; with 0, its default, it may hang for ever instead.
@@ -161,12 +153,12 @@ class VLLM:
         files = (str(value) for key, value in job.options.items() if option_name(key) == "chat-template")
         return folder_checks(job, _program(job)[0], *files)
 
-    def judge_file(self, job: Job, path: str, head: bytes, size: int) -> Failure | None:  # noqa: ARG002
+    def judge_file(self, job: Job, path: str, head: bytes, size: int) -> Failure | None:
         try:
             split = tensor_split(job, own_options(job, RESERVED), TENSOR, (PIPELINE, REPLICAS))
         except ValueError:
             split = 1  # The launch will say what is wrong with the settings.
-        return judge_config(job, TASTE, head, size, split)
+        return judge_config(job, self.name, path, head, size, split)
 
     def launch(self, job: Job) -> Launch:
         if not job.path:
