@@ -7,6 +7,7 @@ which instance should live, and it touches nothing that does not carry a token o
 
 import asyncio
 import logging
+import math
 import os
 import secrets
 import signal
@@ -53,6 +54,8 @@ class _Guarded:
     stillborn: bool = False
 
     let_go_of: bool = False
+    #: When its grace ends at the latest, on the monotonic clock, once somebody asked for its end.
+    deadline: float = math.inf
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal, to this process and no other."""
@@ -224,8 +227,11 @@ class ChildSupervisor:
     # Ending
 
     def _ask(self, guarded: _Guarded, grace_s: float) -> None:
+        now = time.monotonic()
+        guarded.deadline = min(guarded.deadline, now + grace_s)
         try:
-            guarded.folder.write_stop(grace_s)
+            # Two who ask at once write this file before the guard reads it: the nearer deadline must stand in it.
+            guarded.folder.write_stop(max(0.0, guarded.deadline - now))
         except OSError as error:
             log.warning("cannot tell the guard of %s its grace, it has one of its own: %s", guarded.name, error)
         guarded.signal(signal.SIGTERM)
