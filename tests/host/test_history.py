@@ -40,8 +40,8 @@ async def test_the_estimate_is_the_median_of_the_last_good_loads_of_this_revisio
     history.record_load(load(9, revision="other"))
     history.record_load(load(2, kind="wake"))
     assert await history.expected() == {("m", "r", "start"): 4, ("m", "other", "start"): 9, ("m", "r", "wake"): 2}
-    assert await history.typical_phases("m", "r") == {"loading weights": 2}
-    assert await history.typical_phases("m", "unknown") == {}
+    assert await history.load_seconds("m", "r") == [1, 2, 3, 4, 5, 6, 7]
+    assert await history.load_seconds("m", "unknown") == []
     history.close()
 
 

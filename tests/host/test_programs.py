@@ -23,13 +23,13 @@ async def test_a_program_is_asked_once_until_it_changes(tmp_path: Path) -> None:
     count = tmp_path / "count"
     engine = script(tmp_path / "engine", f'echo x >>{count}; [ "$1 $2" = "serve --help" ] && echo " --port N" >&2')
     programs = Programs(tmp_path / "programs.json")
-    assert await programs.flags((str(engine), "serve")) == frozenset({"--port"})
-    assert await programs.flags((str(engine), "serve")) == frozenset({"--port"})
-    assert await Programs(tmp_path / "programs.json").flags((str(engine), "serve")) == frozenset({"--port"})
+    assert await programs.flags((str(engine), "serve", "--help")) == frozenset({"--port"})
+    assert await programs.flags((str(engine), "serve", "--help")) == frozenset({"--port"})
+    assert await Programs(tmp_path / "programs.json").flags((str(engine), "serve", "--help")) == frozenset({"--port"})
     assert count.read_text() == "x\n"
     script(engine, 'echo " --port N --sleep"')
     os.utime(engine, ns=(1, 1))
-    assert await programs.flags((str(engine), "serve")) == frozenset({"--port", "--sleep"})
+    assert await programs.flags((str(engine), "serve", "--help")) == frozenset({"--port", "--sleep"})
 
 
 async def test_a_program_that_cannot_be_asked_is_no_error(tmp_path: Path) -> None:

@@ -83,9 +83,9 @@ class History:
         """The median seconds of the last good loads by (model, revision, kind). Empty if it cannot be read."""
         return await self._ask(_medians) or {}
 
-    async def typical_phases(self, model: str, revision: str) -> dict[str, float]:
-        """The median seconds of each phase of the last good starts of this model. Empty if there were none."""
-        return await self._ask(lambda database: _phases(database, model, revision)) or {}
+    async def load_seconds(self, model: str, revision: str) -> list[float]:
+        """The seconds of the last good starts of this model, the last one last."""
+        return await self._ask(lambda database: _last_loads(database, model, revision)) or []
 
     async def exchanges(self, limit: int) -> list[dict[str, object]]:
         """The newest exchanges, newest first, as plain mappings."""
@@ -200,16 +200,13 @@ def _medians(database: sqlite3.Connection) -> dict[tuple[str, str, str], float]:
     return {key: statistics.median(values) for key, values in seconds.items()}
 
 
-def _phases(database: sqlite3.Connection, model: str, revision: str) -> dict[str, float]:
-    seconds: dict[str, list[float]] = {}
-    for (text,) in database.execute(
-        "SELECT phases FROM loads WHERE cause IS NULL AND kind = 'start' AND model = ? AND revision = ?"
+def _last_loads(database: sqlite3.Connection, model: str, revision: str) -> list[float]:
+    rows = database.execute(
+        "SELECT seconds FROM loads WHERE cause IS NULL AND kind = 'start' AND model = ? AND revision = ?"
         " ORDER BY id DESC LIMIT ?",
         (model, revision, REMEMBERED_LOADS),
-    ):
-        for phase, value in json.loads(text).items():
-            seconds.setdefault(phase, []).append(value)
-    return {phase: statistics.median(values) for phase, values in seconds.items()}
+    ).fetchall()
+    return [row[0] for row in reversed(rows)]
 
 
 def _newest(database: sqlite3.Connection, table: str, limit: int) -> list[dict[str, object]]:

@@ -50,18 +50,18 @@ class Programs:
             if isinstance(loaded, dict):
                 self._known = {key: value for key, value in loaded.items() if isinstance(value, dict)}
 
-    async def flags(self, command: Sequence[str], cwd: str | None = None) -> frozenset[str] | None:
-        """The options that ``command --help`` names; ``None`` if it cannot be run, fails or names none."""
-        program = find_program(command[0], cwd)
+    async def flags(self, argv: Sequence[str], cwd: str | None = None) -> frozenset[str] | None:
+        """The options that this command prints, its word for help included; ``None`` if it cannot be run or names none."""
+        program = find_program(argv[0], cwd)
         if program is None:
             return None
         stat = program.stat()
         stamp = f"{stat.st_mtime_ns} {stat.st_size}"
-        key = json.dumps([str(program), *command[1:]])
+        key = json.dumps([str(program), *argv[1:]])
         async with self._asking.setdefault(key, asyncio.Lock()):
             known = self._known.get(key)
             if known is None or known.get("stamp") != stamp:
-                text = await _help((str(program), *command[1:], "--help"), cwd)
+                text = await _help((str(program), *argv[1:]), cwd)
                 known = {"stamp": stamp, "flags": sorted(options_of(text))}
                 self._known[key] = known
                 self._save()

@@ -1,0 +1,86 @@
+"""What is checked and written before a start: files, folders, programs, the head of the model's file.
+
+It asks the machine what an engine's adapter wants to know, in the adapter's order, and gives the first thing
+that does not hold. Blocking; run it in a thread.
+"""
+
+import os
+from pathlib import Path
+from typing import Final
+
+from llm_router.core.words import Failure, FailureKind
+from llm_router.engines.engine import Check, Engine, Job, Launch, Need
+from llm_router.formats.gguf_files import part_names
+from llm_router.host.programs import find_program
+
+#: So much of a model's file is read before anybody is stopped for it.
+HEAD_BYTES: Final = 16 * 1024 * 1024
+#: Files of weights, by their endings.
+WEIGHTS: Final = frozenset({".safetensors", ".bin", ".gguf", ".pt"})
+
+
+def write_files(directory: Path, launch: Launch) -> None:
+    """Write the launch's files and links below the instance's own directory. Raises ``OSError``."""
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for file in launch.files:
+        path = directory / file.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        with os.fdopen(
+            os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if file.secret else 0o644), "wb"
+        ) as out:
+            out.write(file.content)
+    for place, target in launch.links:
+        link = directory / place
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.unlink(missing_ok=True)
+        link.symlink_to(target)
+
+
+def weights_of(job: Job) -> int | None:
+    """The size of the model's files in bytes, for the progress of a load; ``None`` if they are not to be found here."""
+    path = Path(job.model_dir, job.path) if job.path else None
+    try:
+        if path is None or not path.exists():
+            return None
+        if path.is_file():
+            parts = [path.with_name(part) for part in part_names(path.name)] or [path]
+            return sum(part.stat().st_size for part in parts)
+        return sum(file.stat().st_size for file in path.iterdir() if file.suffix in WEIGHTS) or None
+    except OSError:
+        return None
+
+
+def unmet(engine: Engine, job: Job) -> Failure | None:
+    """The first pre-check that does not hold, ``None`` if all do."""
+    for check in engine.checks(job):
+        failure = _failure_of(check, engine, job)
+        if failure is not None:
+            return failure
+    return None
+
+
+def _failure_of(check: Check, engine: Engine, job: Job) -> Failure | None:
+    path = Path(check.path)
+    match check.need:
+        case Need.program:
+            if find_program(check.path, job.cwd) is None:
+                return Failure(
+                    FailureKind.missing_program,
+                    f"cannot find the program {check.path}; install it or correct `command`",
+                )
+        case Need.directory:
+            if not path.is_dir():
+                return Failure(FailureKind.missing_file, f"cannot find the folder {check.path}")
+        case Need.file:
+            if not path.is_file():
+                return Failure(FailureKind.missing_file, f"cannot find the file {check.path}")
+        case Need.model_header:
+            try:
+                with path.open("rb") as file:
+                    head = file.read(HEAD_BYTES)
+                    size = os.fstat(file.fileno()).st_size
+            except OSError as error:
+                return Failure(FailureKind.missing_file, f"cannot read {check.path}: {error.strerror or error}")
+            return engine.judge_file(job, check.path, head, size)
+    return None
