@@ -1,0 +1,402 @@
+"""What follows from the state, derived anew after every event, until nothing more follows.
+
+This file knows the order of the questions. It keeps no list of whom to wake, so nobody is forgotten; it
+visits each model and each instance, never each ticket. The small decisions themselves are in ``rules``.
+"""
+
+from heapq import heappop
+from math import inf
+from typing import Final
+
+from llm_router.core.acts import Acts
+from llm_router.core.batches import Batches
+from llm_router.core.book import Book, Line
+from llm_router.core.commands import Finish
+from llm_router.core.costs import Costs
+from llm_router.core.instance import COMING, LOADING, Instance, State, Why
+from llm_router.core.placing import Attempt, Placing
+from llm_router.core.rules import EPSILON, Rules
+from llm_router.core.tickets import Ticket
+from llm_router.core.words import EndReason, Failure, FailureKind, InstanceId, Reason
+
+#: A settling that does not come to rest within so many rounds is a bug, and says so.
+_ROUNDS: Final = 1000
+
+
+class Settle:
+    """One settling machine per scheduler; ``due`` is when it would like to be asked again."""
+
+    def __init__(self, book: Book, acts: Acts, costs: Costs, rules: Rules) -> None:
+        self._book = book
+        self._acts = acts
+        self._costs = costs
+        self._rules = rules
+        self.batches = Batches(book, costs, rules)
+        self.placing = Placing(book, costs, rules, self.batches)
+        self.due = inf
+        #: Somebody with a foreground ticket waits for room that others hold.
+        self._contested = False
+
+    def run(self, now: float) -> None:
+        """Decide until nothing changes. Raises ``RuntimeError`` if that never happens."""
+        for _ in range(_ROUNDS):
+            done = self._acts.done
+            self.due = inf
+            self._let_go(now)
+            self._expire(now)
+            self._answer_troubled(now)
+            self._plan(now)
+            self._make_room(now)
+            self._drain(now)
+            self._grant(now)
+            if self._acts.done == done:
+                break
+        else:
+            raise RuntimeError(f"cannot settle at {now:g}: {self._book.instances}, {list(self._book.lines.values())}")
+        self._finish()
+
+    def _at(self, moment: float) -> None:
+        self.due = min(self.due, moment)
+
+    # Who leaves of his own accord
+
+    def _let_go(self, now: float) -> None:
+        for inst in list(self._book.instances.values()):
+            line = self._book.line_of(inst)
+            if inst.state is State.ready:
+                why = self._why_leave(line, inst, now)
+                if why is not None:
+                    park = why is Why.idle and inst.parked_size is not None and line.model.parkable
+                    self._acts.drain(inst, why, now, park=park)
+            elif inst.state is State.draining:
+                self._reconsider(line, inst, now)
+            elif inst.state is State.parked:
+                why = self._why_gone(line, inst)
+                if why is not None and not self._book.keep_engines:
+                    self._acts.stop(inst, why, now, polite=True)
+            elif inst.state in COMING:
+                if not self._is_load_wanted(line, inst):
+                    self._acts.drop(inst, now)
+            elif inst.state in LOADING and not self._may_load_on(line, inst, now):
+                self._acts.stop(inst, self._why_gone(line, inst) or Why.cancelled, now, polite=True)
+
+    def _why_gone(self, line: Line, inst: Instance) -> Why | None:
+        """Why an instance must go whatever it does."""
+        if self._book.closing:
+            return Why.shutdown
+        if line.removed:
+            return Why.removed
+        return Why.revised if inst.revision != line.model.revision else None
+
+    def _why_leave(self, line: Line, inst: Instance, now: float) -> Why | None:
+        why = self._why_gone(line, inst)
+        if why is Why.shutdown and self._book.keep_engines and not inst.leases:
+            return None
+        if why is not None:
+            return why
+        if line.model.idle_s is None or line.pin or line.model.default or inst.busy or self._rules.is_wanted(line):
+            return None
+        idle_at = max(inst.last_used + line.model.idle_s, inst.linger_until)
+        if idle_at <= now:
+            return Why.idle
+        self._at(idle_at)
+        return None
+
+    def _reconsider(self, line: Line, inst: Instance, now: float) -> None:
+        """A draining instance stays after all if what it drains for has vanished."""
+        why = self._why_gone(line, inst)
+        if why is Why.shutdown and self._book.keep_engines:
+            if inst.why in (Why.evicted, Why.idle, Why.shutdown) and not inst.leases:
+                self._acts.reprieve(inst, now)
+            return
+        if why is not None:
+            inst.why = why
+            inst.to_park = False
+        elif self._rules.may_be_reprieved(inst) and not self._is_room_needed(inst):
+            self._acts.reprieve(inst, now)
+
+    def _is_room_needed(self, inst: Instance) -> bool:
+        line = self._book.lines.get(inst.leaves_for) if inst.leaves_for else None
+        coming = line.current if line else None
+        return coming is not None and coming.state in COMING and inst.id in coming.victims
+
+    def _is_load_wanted(self, line: Line, inst: Instance) -> bool:
+        if self._why_gone(line, inst) is not None:
+            return False
+        if self._rules.is_wanted(line):
+            return True
+        if line.dismissed:
+            return False
+        return line.pin or ((line.preload_due or line.model.default) and not self._contested)
+
+    def _may_load_on(self, line: Line, inst: Instance, now: float) -> bool:
+        if self._is_load_wanted(line, inst):
+            return True
+        if self._why_gone(line, inst) is not None or line.dismissed:
+            return False
+        expected = self.batches.expected_s(line)
+        return self._rules.is_nearly_done(inst, self._book.settings.quantum_min_s, expected, now)
+
+    # Who has waited long enough
+
+    def _expire(self, now: float) -> None:
+        book = self._book
+        while book.expiries and (book.expiries[0][0] <= now or book.expiries[0][1] not in book.waiting):
+            ticket = book.waiting.get(heappop(book.expiries)[1])
+            if ticket is not None:
+                self._give_up(ticket)
+        if book.expiries:
+            self._at(book.expiries[0][0])
+        standing = book.switching()
+        for line in book.lines.values():
+            if line.queue.front:
+                self._expire_front(line, now, standing=standing)
+            if line.queue.back:
+                self._expire_back(line, now, standing=standing)
+
+    def _give_up(self, ticket: Ticket) -> None:
+        reason = Reason.background if ticket.background else Reason.too_long
+        self._acts.refuse(ticket, reason, retry_after_s=max(self._book.settings.quantum_min_s, 1.0))
+
+    def _expire_front(self, line: Line, now: float, *, standing: bool) -> None:
+        while (ticket := line.queue.oldest()) and self._is_too_late(ticket, now, standing=standing):
+            self._give_up(ticket)
+
+    def _expire_back(self, line: Line, now: float, *, standing: bool) -> None:
+        riding = self._can_ride(line)
+        while ticket := line.queue.oldest_background():
+            held_until = ticket.arrived + self._book.settings.background_hold_s
+            if riding or held_until > now:
+                if not riding:
+                    self._at(held_until)
+                if not self._is_too_late(ticket, now, standing=standing):
+                    return
+            self._give_up(ticket)
+
+    def _is_too_late(self, ticket: Ticket, now: float, *, standing: bool) -> bool:
+        """Whether the longest wait is over; the quiet clock tells when only while it runs."""
+        limit = self._book.settings.max_wait_s
+        if not limit:
+            return False
+        left = limit - self._book.quiet_wait(ticket)
+        if left <= EPSILON:
+            return True
+        if not standing:
+            self._at(now + left)
+        return False
+
+    def _can_ride(self, line: Line) -> bool:
+        """Whether a background request may hope: its model serves, uncontested, or is coming (R17)."""
+        inst = line.current
+        if inst is None or self._book.closing:
+            return False
+        if inst.state is State.ready:
+            return not self._is_contested(inst)
+        return inst.state in LOADING or (inst.state in COMING and self._rules.is_wanted(line))
+
+    def _is_contested(self, inst: Instance) -> bool:
+        return self._contested and bool(inst.devices)
+
+    def _answer_troubled(self, now: float) -> None:
+        for line in self._book.lines.values():
+            if not line.queue or self._book.ready(line) or not self._rules.is_barred(line, now):
+                continue
+            trouble = line.trouble
+            deterministic = trouble.failure is not None and trouble.failure.deterministic
+            retry = None if deterministic else trouble.barred_until - now
+            self._acts.refuse_all(line, Reason.load_failed, retry, trouble.failure)
+
+    # Who comes
+
+    def _plan(self, now: float) -> None:
+        before, self._contested = self._contested, False
+        self._plan_contenders(now)
+        if before != self._contested:
+            # Others decide by it: background requests, and loads that nobody waits for.
+            self._acts.done += 1
+
+    def _plan_contenders(self, now: float) -> None:
+        for line in self._book.lines.values():
+            line.later = False
+            line.leaving = None
+        if self._book.closing:
+            return
+        urgent = False
+        for line in self.batches.contenders():
+            if not self._rules.may_start(line, now):
+                self._at(line.trouble.retry_at)
+                continue
+            attempt = self.placing.attempt(line, now)
+            if attempt.plan is None:
+                urgent = self._wait_for_room(line, attempt, now) or urgent
+            elif attempt.plan.leaving and not line.model.on_demand:
+                self._acts.refuse_all(line, Reason.not_on_demand)
+            elif not urgent:
+                self._come(line, attempt, now, errand=False)
+        self._contested = self._contested or any(
+            inst.state in COMING and inst.victims and self._rules.is_wanted(self._book.line_of(inst))
+            for inst in self._book.instances.values()
+        )
+        if not self._contested:
+            self._plan_errands(now)
+
+    def _come(self, line: Line, attempt: Attempt, now: float, *, errand: bool) -> None:
+        assert attempt.plan is not None
+        if line.current is None:
+            self._acts.plan(line, attempt.plan, errand=errand, now=now)
+        else:
+            self._acts.call(line.current, attempt.plan, now)
+
+    def _wait_for_room(self, line: Line, attempt: Attempt, now: float) -> bool:
+        """Refuse what can never be; else note who is in the way. True if nobody else may slip in before it."""
+        if attempt.later is None and not self.placing.is_possible(line, dirty_too=True):
+            if line.current is not None:
+                # It cannot wake where it sleeps; elsewhere it may start.
+                self._acts.stop(line.current, Why.evicted, now, polite=True)
+            else:
+                self._acts.refuse_all(line, Reason.load_failed, failure=self._no_room(line))
+            return False
+        if not line.model.on_demand and attempt.later:
+            self._acts.refuse_all(line, Reason.not_on_demand)
+            return False
+        self._at(attempt.due)
+        line.later = self._contested = True
+        if attempt.later and attempt.later.leaving:
+            line.leaving = self._book.instances[attempt.later.leaving[0]].model
+        oldest = line.queue.oldest()
+        if oldest is None or not self.placing.is_possible(line, dirty_too=False):
+            return False
+        # Small models that fit beside each other must not keep a large one out for ever.
+        urgent_at = oldest.arrived + self._book.settings.quantum_max_s
+        if urgent_at > now:
+            self._at(urgent_at)
+        return urgent_at <= now
+
+    def _no_room(self, line: Line) -> Failure:
+        pinned = [one.name for one in self._book.lines.values() if one.pin and one is not line and one.current]
+        want = self.placing.want(line)
+        size = "an unknown amount" if want.size is None else f"{want.size / 2**30:.1f} GiB"
+        beside = f" beside the pinned {', '.join(pinned)}" if pinned else ""
+        return Failure(
+            FailureKind.no_room,
+            f"cannot make room for {line.name}: it takes {size} on each of its devices"
+            f" ({'all' if want.devices is None else want.devices}), which this machine cannot give{beside}",
+        )
+
+    def _plan_errands(self, now: float) -> None:
+        for line in self._book.lines.values():
+            if not self._rules.is_errand(line):
+                continue
+            if not self._rules.may_start(line, now):
+                self._at(line.trouble.retry_at)
+                continue
+            attempt = self.placing.attempt(line, now)
+            if attempt.plan is not None:
+                self._come(line, attempt, now, errand=True)
+            else:
+                self._at(attempt.due)
+
+    def _make_room(self, now: float) -> None:
+        for inst in list(self._book.instances.values()):
+            if inst.state is State.cleared and self.placing.is_free(inst):
+                self._acts.start(inst, now)
+            elif inst.state is State.called and self.placing.is_free(inst):
+                self._acts.wake(inst, now)
+            elif inst.state in (State.cleared, State.called):
+                self._clear(inst, now)
+
+    def _clear(self, inst: Instance, now: float) -> None:
+        """Ask those in the way to leave, as the state is now and not as it was when the plan was made."""
+        line = self._book.line_of(inst)
+        attempt = self.placing.attempt(line, now)
+        if attempt.plan is None:
+            self._at(attempt.due)
+            inst.victims = self._leaving_for(inst) + (attempt.later.leaving if attempt.later else ())
+            if not self.placing.is_possible(line, dirty_too=False):
+                self._acts.drop(inst, now)
+            return
+        inst.victims = self._leaving_for(inst) + attempt.plan.leaving
+        for victim_id in attempt.plan.leaving:
+            victim = self._book.instances[victim_id]
+            if victim.state is State.parked:
+                victim.leaves_for = line.name
+                self._acts.stop(victim, Why.evicted, now, polite=True)
+            else:
+                park = victim_id in attempt.plan.parking
+                self._acts.drain(victim, Why.evicted, now, beneficiary=line, park=park)
+
+    def _leaving_for(self, inst: Instance) -> tuple[InstanceId, ...]:
+        return tuple(
+            other.id
+            for other in self._book.instances.values()
+            if other.state is State.draining and other.leaves_for == inst.model
+        )
+
+    # Who finishes
+
+    def _drain(self, now: float) -> None:
+        for inst in list(self._book.instances.values()):
+            if inst.state is not State.draining:
+                continue
+            if self._rules.is_drained(inst):
+                self._leave(inst, now)
+            else:
+                self._end_overdue(inst, now)
+
+    def _leave(self, inst: Instance, now: float) -> None:
+        if self._book.keep_engines and inst.why is Why.shutdown:
+            return
+        if not self._book.closing and not self.placing.is_quiet(inst):
+            return
+        if inst.to_park:
+            self._acts.park(inst, now)
+        else:
+            assert inst.why is not None
+            self._acts.stop(inst, inst.why, now, polite=True)
+
+    def _end_overdue(self, inst: Instance, now: float) -> None:
+        if inst.drain_check_at > now:
+            self._at(inst.drain_check_at)
+            return
+        inst.drain_check_at = inf
+        for lease in inst.leases.values():
+            if lease.ending:
+                continue
+            at = self._rules.overdue_at(inst, lease, self._book)
+            if at <= now:
+                stalled = lease.moved_at + self._book.settings.stall_s <= now
+                self._acts.end(lease, EndReason.stalled if stalled else EndReason.drain_timeout)
+            else:
+                inst.drain_check_at = min(inst.drain_check_at, at)
+        self._at(inst.drain_check_at)
+
+    # Who is served
+
+    def _grant(self, now: float) -> None:
+        for line in self._book.lines.values():
+            inst = line.current
+            if inst is None or not line.queue or self._book.closing or not self._rules.may_grant(inst):
+                continue
+            if self.batches.is_closed(inst, now):
+                continue
+            while self._rules.has_slot(inst, line.model.concurrency):
+                ticket = self._next(line)
+                if ticket is None or (ticket.background and self._is_contested(inst)):
+                    break
+                self._acts.grant(ticket, inst, now)
+
+    def _next(self, line: Line) -> Ticket | None:
+        """The head of the line, unless somebody has waited so long that priorities count no more."""
+        oldest = line.queue.oldest()
+        if oldest is not None and self._rules.is_overdue(oldest, self._book):
+            return oldest
+        return line.queue.first()
+
+    def _finish(self) -> None:
+        book = self._book
+        if not book.closing or book.finished or book.leases or book.waiting:
+            return
+        kept = (State.ready, State.parked) if book.keep_engines else ()
+        if all(inst.state in kept for inst in book.instances.values()):
+            book.finished = True
+            self._acts.command(Finish())
