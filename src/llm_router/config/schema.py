@@ -222,3 +222,12 @@ HINTS: Final[Mapping[str, str]] = {
     "options": "Write them as `args`",
     "environment": "Write it as `env`",
 }
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON schema (draft 2020-12) of a configuration file, for editors and for the reference."""
+    schema = Document.model_json_schema(mode="validation")
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    # Top-level `x-...` keys are places for shared pieces.
+    schema["patternProperties"] = {"^x-": {}}
+    return schema

@@ -1,0 +1,182 @@
+"""Commands that speak to a running router: ``status``, ``models``, ``load``, ``unload``, ``chat``."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from llm_router.doors.cli import options, output
+from llm_router.doors.cli.app import group
+from llm_router.doors.cli.exits import CommandError, Exit
+
+if TYPE_CHECKING:
+    from llm_router.doors.cli.client import Router
+
+models_commands = group("The models behind the router.", invoke_without_command=True)
+
+
+@contextmanager
+def router(url: str | None, key: str | None, config: Path | None) -> "Iterator[Router]":
+    """The running router, closed afterwards."""
+    from llm_router.doors.cli.client import Router
+    from llm_router.doors.cli.place import router_url
+
+    with Router(router_url(url, config), key) as found:
+        yield found
+
+
+def status(
+    url: options.Url = None, key: options.Key = None, config: options.Config = None, json: options.Json = False
+) -> None:
+    """Show the router, its models, what runs, what waits and what failed."""
+    with router(url, key, config) as found:
+        told = found.status()
+    output.print_json(told) if json else output.show_status(told)
+
+
+@models_commands.callback()
+def models_default(
+    context: typer.Context,
+    url: options.Url = None,
+    key: options.Key = None,
+    config: options.Config = None,
+    json: options.Json = False,
+) -> None:
+    """The models behind the router; without a further word, a list of them."""
+    if context.invoked_subcommand is None:
+        models_list(url, key, config, json)
+    elif url or config or json:
+        raise CommandError("cannot use options before the subcommand: write them at the end", Exit.usage)
+
+
+@models_commands.command("list")
+def models_list(
+    url: options.Url = None, key: options.Key = None, config: options.Config = None, json: options.Json = False
+) -> None:
+    """List the models and their states."""
+    with router(url, key, config) as found:
+        told = found.status()
+    models = output.rows(told, "models")
+    output.print_json(models) if json else output.show_models(models)
+
+
+@models_commands.command("show")
+def models_show(
+    model: options.Model,
+    url: options.Url = None,
+    key: options.Key = None,
+    config: options.Config = None,
+    json: options.Json = False,
+) -> None:
+    """Show all that is known of one model: state, instances, and why its last start failed."""
+    from llm_router.doors.cli.loading import find
+
+    with router(url, key, config) as found:
+        told = found.status()
+    entry = find(told, model)
+    if entry is None:
+        raise _unknown(model, [str(row.get("name")) for row in output.rows(told, "models")])
+    name = entry.get("name")
+    instances = [row for row in output.rows(told, "instances") if row.get("model") == name]
+    failures = [row for row in output.rows(told, "failures") if row.get("model") == name]
+    failure = failures[0] if failures else None
+    if json:
+        output.print_json({**entry, "instances": instances, "failure": failure})
+    else:
+        output.show_model(entry, instances, failure)
+
+
+def load(
+    model: options.Model,
+    url: options.Url = None,
+    key: options.Key = None,
+    config: options.Config = None,
+    wait: Annotated[bool, typer.Option(help="Wait until it is loaded.")] = True,
+    timeout: Annotated[
+        float | None, typer.Option(help="Wait at most so many seconds.", min=0, show_default=False)
+    ] = None,
+    json: options.Json = False,
+) -> None:
+    """Load a model, and show how far it is."""
+    from llm_router.doors.cli.loading import bar, follow
+
+    with router(url, key, config) as found:
+        found.load(model)
+        if not wait:
+            _report(json, {"model": model, "loaded": False}, f"{model} is being loaded.")
+            return
+        with bar(model, quiet=json) as draw:
+            took = follow(found, model, draw, timeout_s=timeout)
+    _report(
+        json,
+        {"model": model, "loaded": True, "seconds": round(took, 1)},
+        f"{model} is loaded ({output.seconds(took)}).",
+    )
+
+
+def unload(
+    model: options.Model,
+    url: options.Url = None,
+    key: options.Key = None,
+    config: options.Config = None,
+    json: options.Json = False,
+) -> None:
+    """Take a model out of memory, once its running answers have ended."""
+    with router(url, key, config) as found:
+        found.unload(model)
+    _report(json, {"model": model, "success": True}, f"{model} leaves as soon as its running answers have ended.")
+
+
+def chat(
+    model: options.Model,
+    prompt: Annotated[
+        str | None, typer.Argument(help="What to say; otherwise standard input, or a conversation.", show_default=False)
+    ] = None,
+    url: options.Url = None,
+    key: options.Key = None,
+    config: options.Config = None,
+    system: Annotated[str | None, typer.Option(help="System message.", show_default=False)] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Longest answer in tokens.", min=1, show_default=False)] = None,
+    temperature: Annotated[float | None, typer.Option(help="Sampling temperature.", min=0, show_default=False)] = None,
+    json: options.Json = False,
+) -> None:
+    """Talk to a model; it is loaded first if need be."""
+    from llm_router.doors.cli.conversation import Conversation
+
+    fields = {"max_tokens": max_tokens, "temperature": temperature}
+    body = {"model": model} | {name: value for name, value in fields.items() if value is not None}
+    words = prompt if prompt is not None or sys.stdin.isatty() else sys.stdin.read()
+    if words is not None and not words.strip():
+        raise CommandError("cannot ask nothing: give a prompt, or type one on standard input", Exit.usage)
+    if words is None and json:
+        raise CommandError("cannot hold a conversation in JSON: give a prompt", Exit.usage)
+    with router(url, key, config) as found:
+        conversation = Conversation(found, body, system)
+        if words is None:
+            conversation.hold()
+            return
+        reply = conversation.say(words, quiet=json)
+    if json:
+        usage, statuses = reply.usage, list(reply.statuses)
+        told = {
+            "model": model,
+            "content": reply.text,
+            "finish_reason": reply.finish,
+            "usage": usage,
+            "status": statuses,
+        }
+        output.print_json(told)
+
+
+def _report(json: bool, told: dict[str, object], words: str) -> None:
+    output.print_json(told) if json else typer.echo(words)
+
+
+def _unknown(model: str, names: list[str]) -> CommandError:
+    from llm_router.config.problems import did_you_mean
+
+    hint = did_you_mean(model, names)
+    return CommandError(f"cannot find the model {model!r}" + (f". {hint}" if hint else ""), Exit.unknown)
