@@ -160,6 +160,8 @@ def context(config: Document) -> int | None:
 _AUDIO = re.compile(r"Whisper|Audio|Voxtral|Speech|ASR|TTS|CTC|Wav2Vec|Parler|Musicgen|Bark|Dia(?=For)")
 _VISION = re.compile(r"VL(?![a-z])|Vision|Llava|Vila|ImageText|Multimodal|Idefics|Fuyu|PaliGemma|InternVL|Omni")
 _EMBEDDERS = re.compile(r"(Model|ForMaskedLM|ForTextEncoding|ForRetrieval|Encoder|EncoderModel)\Z")
+#: Models that speak although their name ends like an encoder's.
+_SPEAKERS = re.compile(r"Chat|LMHead|DoubleHeads")
 _CLASSIFIERS = re.compile(r"For(Token|Image|Audio)Classification|ForQuestionAnswering|ForRewardModel|RewardModel")
 _VISION_SECTIONS: Final = ("vision_config", "vision_tower", "mm_vision_tower", "visual", "vit_config", "img_processor")
 _SENTENCE_FILES: Final = ("modules.json", "1_Pooling/config.json", "config_sentence_transformers.json")
@@ -179,7 +181,7 @@ def kind(config: Document, files: Collection[str], tokenizer: Document, name: st
         return Kind.classify
     if "rerank" in name.lower():
         return Kind.rerank
-    if any(file in files for file in _SENTENCE_FILES) or _EMBEDDERS.search(architecture):
+    if any(file in files for file in _SENTENCE_FILES) or _only_encodes(config, architecture):
         return Kind.embedding
     if _VISION.search(architecture) or any(config.has(section) for section in _VISION_SECTIONS):
         return Kind.vision
@@ -189,6 +191,11 @@ def kind(config: Document, files: Collection[str], tokenizer: Document, name: st
         return Kind.embedding
     templated = tokenizer.has("chat_template") or any(file in files for file in _TEMPLATE_FILES)
     return Kind.chat if templated else Kind.base
+
+
+def _only_encodes(config: Document, architecture: str) -> bool:
+    named = _EMBEDDERS.search(architecture) and not _SPEAKERS.search(architecture)
+    return bool(named) and not config.has("audio_config")
 
 
 def _labels(config: Document) -> int:
