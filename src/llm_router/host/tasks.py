@@ -43,14 +43,22 @@ class Tasks:
         task.add_done_callback(self._ended)
         return task
 
+    async def join(self) -> None:
+        """Wait until all tasks have ended by themselves, those included that begin meanwhile. Raises nothing."""
+        while others := self._others():
+            await asyncio.wait(others)
+
     async def aclose(self) -> None:
         """Cancel all tasks and wait until each has ended, also those that take their time. May be called twice."""
         self._closed = True
-        current = asyncio.current_task()
-        while others := [task for task in self._tasks if task is not current]:
+        while others := self._others():
             for task in others:
                 task.cancel()
             await asyncio.wait(others)
+
+    def _others(self) -> list[asyncio.Task[Any]]:
+        """All but the caller, who cannot wait for itself."""
+        return [task for task in self._tasks if task is not asyncio.current_task()]
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
