@@ -190,6 +190,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(st.dictionaries(WORDS, JSON, max_size=12))
 def test_any_configuration_is_answered(fields: dict[str, object]) -> None:
     config = Document(fields)
