@@ -123,6 +123,7 @@ class _Walk:
 
     async def run(self, steps: Sequence[Step]) -> Proof | Failure:
         failure: Failure | None
+        self._tell()
         try:
             async with asyncio.timeout(self._limits.total_s):
                 failure = await self._first_of(steps)
