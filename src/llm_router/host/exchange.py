@@ -1,0 +1,500 @@
+"""One exchange: a request's way from its last byte to the end of its answer.
+
+It asks the desk for an instance, tells the client of the wait, sends the request, and passes the answer on.
+Each step is a callback; no task waits here. It refuses to know how a model comes to be loaded and what
+the bytes of an answer mean. A lease is given back exactly once, by whatever road the exchange ends.
+"""
+
+import asyncio
+import time
+from enum import Enum
+
+from llm_router.core.words import EndReason, ModelName, Notice, Outcome, Refusal, TicketId
+from llm_router.host import desk as seam
+from llm_router.host.incoming import Client, Request
+from llm_router.host.reply import Reply
+from llm_router.host.road import Road
+from llm_router.host.tunnel import Tunnel
+from llm_router.host.upstream import Sending, Trouble, authority
+from llm_router.wire import access, errors, heads, notices, order, sse, status
+from llm_router.wire.answer import Answer, PlainAnswer, Terms
+from llm_router.wire.errors import BadRequestError, Fault
+from llm_router.wire.forms import Collected, Joined, answer_for
+from llm_router.wire.order import Order
+from llm_router.wire.paths import Api
+
+_STREAM_LINES = (
+    b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
+)
+
+
+class Place(Enum):
+    """Where the exchange is. ``over`` is the end of all."""
+
+    reading = "reading"
+    waiting = "waiting"
+    asking = "asking"
+    answering = "answering"
+    over = "over"
+
+
+class Exchange:
+    """See the module. It is a ``desk.Waiter`` towards the desk and an ``upstream.Receiver`` towards the engine."""
+
+    def __init__(self, client: Client, request: Request, road: Road) -> None:
+        self._client = client
+        self._request = request
+        self._road = road
+        self._loop = asyncio.get_running_loop()
+        self._place = Place.reading
+        self._began = self._loop.time()
+        self._id = request.ident or road.new_id()
+        self._reply = Reply(
+            client.transport, old=request.old, head_only=request.method == b"HEAD", keep=request.keep_alive
+        )
+        self._ticket: TicketId | None = None
+        self._lease: seam.Lease | None = None
+        self._notice: Notice | None = None
+        self._sending: Sending | None = None
+        self._answer: Answer | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._terms = Terms(asked_at=self._began)
+        self._pace = status.Pace(every_s=road.limits.status_s, silence_s=road.limits.silence_s)
+        self._order: Order | None = None
+        self._model = ModelName("")
+        self._path = request.path
+        self._talks = False
+        self._line = False
+        self._status = 0
+        self._first: float | None = None
+        self._asked = self._began
+        self._tunnel: Tunnel | None = None
+        self._early: list[bytes] = []
+        road.exchanges.add(self)
+
+    def __repr__(self) -> str:
+        return f"<exchange {self._id} {self._model or '?'} {self._place.value}>"
+
+    # Reading and waiting
+
+    def begin(self) -> None:
+        """The request is whole: find its model and take a place in line."""
+        try:
+            self._order = order.read(
+                self._request.route,
+                self._request.query,
+                heads.value_of(self._request.headers, b"content-type"),
+                self._request.body,
+            )
+            self._find(self._order)
+        except BadRequestError as error:
+            self._refuse(error.fault)
+            return
+        asked = self._order.asked
+        mode = order.status_mode(self._request.headers, self._road.limits.status_mode)
+        api = self._request.route.api
+        self._talks = asked.stream and api is not Api.other
+        self._terms.face = status.face(api, mode, self._id, self._model, int(time.time()))
+        self._terms.closing = not asked.structured
+        self._terms.choices = asked.choices
+        self._terms.wants_usage = asked.wants_usage
+        background = order.is_background(self._request.headers, asked)
+        visitor = self._request.visitor
+        self._place = Place.waiting
+        self._began = self._terms.asked_at = self._loop.time()
+        wish = seam.Wish(self._model, visitor.caller, visitor.priority, background)
+        ticket = self._road.desk.arrive(wish, self)
+        if self._place is not Place.waiting:
+            return
+        self._ticket = ticket
+        if self._talks and self._terms.face is not None:
+            self._timer = self._loop.call_later(self._road.limits.commit_s, self._commit)
+        elif self._road.limits.hold_s is not None:
+            self._timer = self._loop.call_later(self._road.limits.hold_s, self._let_go)
+
+    def _find(self, found: Order) -> None:
+        desk = self._road.desk
+        for name, path in found.models:
+            model = desk.find(name)
+            if model is not None:
+                self._model, self._path = model, path
+                return
+        first = found.models[0][0]
+        nearest = desk.nearest(first)
+        raise _UnusableError(errors.unknown_model(first, nearest) if first else errors.no_model(nearest))
+
+    def _commit(self) -> None:
+        """The wait is long enough to be told: from here on the answer is a stream with status 200."""
+        self._timer = None
+        self._open(self._news())
+
+    def _open(self, text: str) -> None:
+        face = self._terms.face
+        if face is None or self._reply.begun:
+            return
+        now = self._loop.time()
+        self._pace.say(None if self._notice is None else notices.key(self._notice), text, now)
+        self._status = 200
+        self._terms.opened = self._line = True
+        self._reply.begin(200, [_STREAM_LINES, *self._own_lines()], None)
+        self._reply.body(face.opening(text))
+
+    def _news(self) -> str:
+        self._notice = None if self._ticket is None else self._road.desk.notice(self._ticket)
+        return f"Waiting for {self._model}" if self._notice is None else notices.describe(self._notice)
+
+    def _let_go(self) -> None:
+        """A held request was held as long as it may be."""
+        self._timer = None
+        self._news()
+        if self._ticket is not None:
+            self._road.desk.withdraw(self._ticket)
+        self._refuse(errors.still_waiting(self._notice, self._model))
+
+    def tick(self, now: float) -> None:
+        """About once a second: whatever has to be said for the sake of time."""
+        if not self._talks or self._terms.face is None:
+            return
+        if self._place is Place.waiting:
+            self._tell(now)
+        elif self._place is Place.asking and not self._reply.begun:
+            if now - self._asked > self._road.limits.silence_s:
+                self._open(f"{self._model} is reading the prompt")
+        elif (
+            self._place is not Place.over
+            and self._reply.begun
+            and (self._answer is None or self._answer.spoken)
+            and self._pace.silent(now)
+        ):
+            self._reply.body(self._terms.face.keepalive())
+
+    def _tell(self, now: float) -> None:
+        face = self._terms.face
+        if face is None or not self._terms.opened:
+            return
+        text = self._news()
+        if self._notice is not None and self._pace.say(notices.key(self._notice), text, now):
+            self._reply.body(face.news(text))
+        elif self._pace.silent(now):
+            self._reply.body(face.keepalive())
+
+    # What the desk says
+
+    def told(self) -> None:
+        if self._place is Place.waiting:
+            self._tell(self._loop.time())
+
+    def refused(self, refusal: Refusal) -> None:
+        if self._place is not Place.waiting:
+            return
+        if self._ticket is not None and self._notice is None:
+            self._notice = self._road.desk.notice(self._ticket)
+        self._refuse(errors.refusal(refusal, self._notice))
+
+    def granted(self, lease: seam.Lease) -> None:
+        self._lease = lease
+        if self._place is not Place.waiting:
+            self._release(Outcome.left)
+            return
+        self._stop_timer()
+        now = self._loop.time()
+        self._place = Place.asking
+        self._ticket = lease.ticket
+        self._asked = self._terms.asked_at = now
+        self._terms.waited_s, self._terms.loaded_s = lease.waited_s, lease.loaded_s
+        if self._terms.opened:
+            self._finish_line(now)
+        if self._request.upgrade:
+            self._tunnel = Tunnel(self, self._client, self._road.pools)
+            for data in self._early:
+                self._tunnel.from_client(data)
+            self._tunnel.open(lease.host, lease.port, self._head(lease, None))
+            return
+        self._send(lease)
+
+    def ended(self, reason: EndReason) -> None:
+        self._break(errors.ended(reason), Outcome.failed)
+
+    def moved(self) -> int:
+        return self._reply.wrote if self._tunnel is None else self._tunnel.moved
+
+    def shut_down(self) -> None:
+        """The router ends, and so must this."""
+        if self._place is Place.waiting and self._ticket is not None:
+            self._road.desk.withdraw(self._ticket)
+        self._break(Fault(503, "shutting_down", "the router is shutting down", retry_after_s=5.0), Outcome.failed)
+
+    # Asking the engine
+
+    def _send(self, lease: seam.Lease) -> None:
+        found = self._order
+        assert found is not None
+        join = None
+        if order.may_join(found, lease.dialect):
+            join = self._road.join(found.route.path.decode())
+        body = order.body_for(found, self._request.body, lease.dialect, lease.model, join is not None)
+        self._terms.hide_usage = order.hides_usage(found, lease.dialect)
+        if join is not None:
+            self._answer = Joined(join, self._terms)
+        has_body = bool(body) or self._request.method in (b"POST", b"PUT", b"PATCH")
+        head = self._head(lease, len(body) if has_body else None)
+        self._sending = Sending(head, body, self, no_body=self._request.method == b"HEAD")
+        self._request.body = b""
+        self._road.held_bytes -= self._request.held
+        self._request.held = 0
+        self._road.pools.send(lease.host, lease.port, self._sending)
+
+    def _head(self, lease: seam.Lease, length: int | None) -> bytes:
+        found = self._order
+        assert found is not None
+        extra = [*lease.dialect.headers, ("x-request-id", self._id)]
+        if found.asked.json:
+            extra.append(("content-type", "application/json"))
+        return heads.request_head(
+            self._request.method,
+            order.target_for(found, self._path, lease.dialect, lease.model),
+            self._request.headers,
+            authority(lease.host, lease.port),
+            length,
+            extra=extra,
+            upgrade=self._request.upgrade,
+        )
+
+    # What the engine says
+
+    def answered(self, status: int, headers: heads.Headers, length: int | None) -> None:
+        self._place = Place.answering
+        now = self._loop.time()
+        self._first = now - self._asked
+        kind = heads.value_of(headers, b"content-type").lower()
+        events = kind.startswith(b"text/event-stream")
+        if self._terms.opened and not (events and status == 200):
+            self._answer = Collected(self._terms, status, kind)
+            return
+        if self._answer is not None and events and status == 200:
+            self._status = 200
+            return  # to be joined: its head is written when it is whole
+        self._status = status
+        raw = self._request.route.raw
+        self._answer = answer_for(self._request.route.api, events and not raw, kind, self._terms)
+        if self._terms.opened:
+            return
+        if not isinstance(self._answer, PlainAnswer):
+            length = None
+        lines = heads.answer_headers(headers, self._road.limits.trust_pages)
+        if events:
+            lines.append(b"x-accel-buffering: no\r\n")
+        overhead = max(0.0, self._asked - self._began - self._terms.waited_s) + self._loop.time() - now
+        self._reply.begin(status, [*lines, *self._own_lines(overhead)], length)
+
+    def received(self, data: bytes) -> None:
+        answer = self._answer
+        assert answer is not None
+        now = self._loop.time()
+        try:
+            out = answer.feed(data, now) if data else b""
+        except sse.EventTooLongError as error:
+            self._break(errors.engine("engine_answered_badly", f"{error}"), Outcome.failed)
+            return
+        if self._line and out:
+            self._finish_line(now)
+        if out or self._reply.head:
+            self._pace.wrote(now)
+            self._reply.body(out)
+        if answer.done:
+            self._close()
+
+    def completed(self) -> None:
+        answer = self._answer
+        assert answer is not None
+        self._sending = None
+        out = answer.end(self._loop.time())
+        if isinstance(answer, Joined):
+            self._close_joined(answer)
+            return
+        if out:
+            self._finish_line(self._loop.time())
+            self._reply.body(out)
+        self._close()
+
+    def failed(self, trouble: Trouble) -> None:
+        self._sending = None
+        self._break(errors.engine(trouble.code, trouble.text), Outcome.failed)
+
+    # The end
+
+    def client_left(self) -> None:
+        """The client's connection is gone."""
+        if self._place is Place.over:
+            return
+        if self._place is Place.waiting and self._ticket is not None:
+            self._road.desk.withdraw(self._ticket)
+        self._over(Outcome.left)
+
+    def from_client(self, data: bytes) -> None:
+        """Bytes of a client that asked for another protocol."""
+        if self._tunnel is not None:
+            self._tunnel.from_client(data)
+        else:
+            self._early.append(data)
+
+    def pause(self) -> None:
+        """The client reads more slowly than the engine writes."""
+        if self._tunnel is not None:
+            self._tunnel.pause()
+        elif self._sending is not None:
+            self._sending.pause()
+
+    def resume(self) -> None:
+        if self._tunnel is not None:
+            self._tunnel.resume()
+        elif self._sending is not None:
+            self._sending.resume()
+
+    def tunnel_closed(self, fault: Fault | None) -> None:
+        """The tunnel ended; ``fault`` if it never came about."""
+        if fault is not None:
+            self._break(fault, Outcome.failed)
+        else:
+            self._status = 101
+            self._over(Outcome.done)
+
+    def _finish_line(self, now: float) -> None:
+        """The wait is over: the last status before the first token."""
+        face = self._terms.face
+        if face is None or not self._line:
+            return
+        self._line = False
+        waited = self._terms.waited_s
+        note = notices.ready(self._model, waited) if waited > self._road.limits.note_s else None
+        self._pace.wrote(now)
+        self._reply.body(face.last(note))
+
+    def _refuse(self, fault: Fault) -> None:
+        """The request gets no instance."""
+        self._break(fault, Outcome.failed)
+
+    def _close_joined(self, answer: Joined) -> None:
+        if answer.fault is not None:
+            self._break(answer.fault, Outcome.failed)
+            return
+        lines = [b"content-type: application/json\r\n", *self._own_lines(), *answer.lines()]
+        self._reply.whole(200, lines, answer.result)
+        self._close()
+
+    def _close(self) -> None:
+        """The client has all it gets."""
+        answer = self._answer
+        assert answer is not None
+        self._reply.end()
+        if answer.failed or self._status >= 500:
+            outcome = Outcome.failed
+        else:
+            outcome = Outcome.continues if answer.continues else Outcome.done
+        self._over(outcome)
+
+    def _break(self, fault: Fault, outcome: Outcome) -> None:
+        """It cannot go on: an error in whatever form is still possible."""
+        if self._place is Place.over:
+            return
+        reply = self._reply
+        if self._tunnel is not None and self._tunnel.switched:
+            reply.abort()
+        elif not reply.begun:
+            self._status = fault.status
+            messages = self._request.route.api is Api.messages or self._path.startswith(b"/v1/messages")
+            body = errors.anthropic_body(fault) if messages else errors.openai_body(fault)
+            lines = [b"%b: %b\r\n" % header for header in errors.headers(fault)]
+            reply.whole(fault.status, [*lines, *self._own_lines()], body)
+        elif self._answer is None or isinstance(self._answer, Collected):
+            face = self._terms.face
+            if face is not None:
+                self._finish_line(self._loop.time())
+                reply.body(face.error(fault))
+            reply.end()
+        elif self._answer.spoken:
+            self._finish_line(self._loop.time())
+            reply.body(self._answer.broken(fault))
+            reply.end()
+        else:
+            reply.abort()
+        self._over(outcome)
+
+    def _over(self, outcome: Outcome) -> None:
+        self._place = Place.over
+        self._stop_timer()
+        self._road.exchanges.discard(self)
+        self._road.held_bytes -= self._request.held
+        self._request.held = 0
+        sending, self._sending = self._sending, None
+        if sending is not None:
+            if self._answer is not None and self._answer.done and outcome is not Outcome.left:
+                sending.leave()
+            else:
+                sending.abort()
+        if self._tunnel is not None:
+            self._tunnel.abort()
+        self._release(outcome)
+        self._client.finished(self._reply.keep)
+
+    def _release(self, outcome: Outcome) -> None:
+        lease, self._lease = self._lease, None
+        if lease is None:
+            return
+        meter = self._terms.meter
+        self._road.desk.release(
+            lease.ticket,
+            seam.Exchange(
+                ticket=lease.ticket,
+                model=lease.model,
+                path=self._request.path.decode("latin-1"),
+                status=self._status,
+                stream=self._order is not None and self._order.asked.stream,
+                outcome=outcome,
+                waited_s=lease.waited_s,
+                loaded_s=lease.loaded_s,
+                first_byte_s=self._first,
+                total_s=self._loop.time() - self._began,
+                prompt_tokens=meter.prompt,
+                completion_tokens=meter.tokens or None,
+                cached_tokens=meter.cached,
+                tokens_per_s=meter.per_second(),
+                prompt_per_s=meter.prompt_per_s,
+                estimated=meter.estimated and meter.tokens > 0,
+                request_id=self._id,
+                caller=self._request.visitor.caller,
+            ),
+        )
+
+    def _own_lines(self, overhead: float | None = None) -> list[bytes]:
+        """The router's own header lines."""
+        lines = [b"x-request-id: %b\r\nx-llm-router-model: %b\r\n" % (self._id.encode(), _word(self._model))]
+        lease = self._lease
+        if lease is not None:
+            lines.append(
+                b"x-llm-router-instance: %b\r\nx-llm-router-waited: %.3f\r\nx-llm-router-loaded: %.3f\r\n"
+                % (_word(lease.instance), lease.waited_s, lease.loaded_s)
+            )
+        if overhead is not None:
+            lines.append(b"x-llm-router-overhead: %.6f\r\n" % overhead)
+        if self._request.origin:
+            lines += access.answer(self._request.origin)
+        return lines
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+class _UnusableError(BadRequestError):
+    """Carries a fault that is made already."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault.message)
+        self.fault = fault
+
+
+def _word(text: str) -> bytes:
+    """A name as a header's value: printable ASCII."""
+    return "".join(char if " " <= char <= "~" else "?" for char in text).encode()

@@ -1,0 +1,116 @@
+"""One model request read, and written for the engine that serves it.
+
+This file knows where a request names its model (JSON, form, query, path) and what a dialect wants changed.
+It refuses to know which models exist and who serves them.
+"""
+
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import parse_qsl, quote, urlencode
+
+from llm_router.engines.engine import Dialect
+from llm_router.wire import heads, multipart, openai
+from llm_router.wire.errors import BadRequestError
+from llm_router.wire.openai import Asked, Body
+from llm_router.wire.paths import Api, Route, raw_candidates
+
+_STREAMED: Final = frozenset({Api.chat, Api.completions})
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a request asks for. ``models``: the names it may mean, each with the path the engine is asked for.
+
+    ``span`` is where the model stands in a form's body. ``query`` is without ``?``.
+    """
+
+    route: Route
+    asked: Asked
+    models: tuple[tuple[str, bytes], ...]
+    query: bytes = b""
+    span: tuple[int, int] | None = None
+    in_query: bool = field(default=False)
+
+
+def read(route: Route, query: bytes, content_type: bytes, body: Body) -> Order:
+    """Read a request. Raises ``BadRequestError`` for what cannot be used."""
+    if route.raw:
+        return Order(route, Asked(), tuple(raw_candidates(route.path)), query)
+    kind = content_type.partition(b";")[0].strip().lower()
+    if kind == b"multipart/form-data":
+        span = multipart.find_model(content_type, body)
+        if span is not None:
+            name = bytes(body[span[0] : span[1]]).decode(errors="replace")
+            return Order(route, Asked(model=name), ((name, route.path),), query, span)
+    elif body and (kind in (b"", b"application/json") or kind.endswith(b"+json") or body[:64].lstrip()[:1] == b"{"):
+        asked = openai.read_json(body)
+        if asked.model:
+            return Order(route, asked, ((asked.model, route.path),), query)
+        name = openai.model_of_query(query)
+        return Order(route, asked, ((name, route.path),), query, in_query=bool(name))
+    elif route.api is not Api.other:
+        raise BadRequestError("cannot read the request: it has no JSON body", "invalid_json")
+    name = openai.model_of_query(query)
+    return Order(route, Asked(model=name), ((name, route.path),), query, in_query=bool(name))
+
+
+def hides_usage(order: Order, dialect: Dialect) -> bool:
+    """Whether the router asks for usage on its own account, so that the client must not see it."""
+    asked = order.asked
+    return dialect.ask_usage and asked.stream and not asked.wants_usage and order.route.api in _STREAMED
+
+
+def may_join(order: Order, dialect: Dialect) -> bool:
+    """Whether the whole answer is to be asked for as a stream (the engine would not notice a lost client)."""
+    asked = order.asked
+    return asked.json and not asked.stream and asked.joinable and order.route.path.decode() in dialect.stream_only
+
+
+def body_for(order: Order, body: Body, dialect: Dialect, model: str, join: bool) -> Body:
+    """The body for the engine. ``model`` is the router's name for it, for requests that named none."""
+    if order.route.raw:
+        return body
+    named = order.asked.model
+    name = dialect.model_name if dialect.model_name is not None else named or model
+    if order.span is not None:
+        return body if name == named else multipart.replace(body, order.span, name)
+    if not order.asked.json:
+        return body
+    changes: dict[str, object] = {}
+    if name != named:
+        changes["model"] = name
+    if join:
+        changes["stream"] = True
+    if (join and dialect.ask_usage) or hides_usage(order, dialect):
+        changes |= openai.add_usage(body)
+    return openai.rewrite(body, changes, dialect.drop)
+
+
+def target_for(order: Order, path: bytes, dialect: Dialect, model: str) -> bytes:
+    """Path and query for the engine; the model in a query is written as the engine knows it."""
+    if not order.query:
+        return path
+    query = order.query
+    if order.in_query:
+        name = dialect.model_name if dialect.model_name is not None else model
+        fields = [(key, name if key == "model" else value) for key, value in parse_qsl(query.decode("latin-1"), True)]
+        query = urlencode(fields, quote_via=quote).encode()
+    return b"%b?%b" % (path, query)
+
+
+def status_mode(headers: heads.Headers, default: str) -> str:
+    """How the client wants to be told of a wait: its header, else ``default``; unknown words are passed over."""
+    for name, value in headers:
+        if name in (b"x-router-status", b"x-llm-router-status"):
+            word = value.decode("latin-1").strip().lower()
+            word = "off" if word == "none" else word
+            return word if word in ("event", "comment", "off") else default
+    return default
+
+
+def is_background(headers: heads.Headers, asked: Asked) -> bool:
+    """Whether nobody waits for this answer: the task header says so or, without one, the request looks like it."""
+    for name, value in headers:
+        if name == b"x-router-task":
+            return value.decode("latin-1").strip() in openai.BACKGROUND_TASKS
+    return asked.task
