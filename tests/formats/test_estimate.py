@@ -162,7 +162,7 @@ def test_the_largest_context() -> None:
         (shape_of("llama-3-8b"), 1, None),
         (shape_of("llama-3-8b"), 4, None),
         (shape_of("llama-3-8b"), 16, None),
-        (shape_of("llama-3-8b"), 3, "use 1 or 2 or 4 or 8"),
+        (shape_of("llama-3-8b"), 3, "use 1 or 2 or 4 or 8, or"),
         (shape_of("deepseek-v3"), 8, None),
         (Shape(0, ()), 3, None),
         (Shape(12, (Layers(1, 4, 8, 8),)), 6, "4 key-value heads"),

@@ -166,6 +166,7 @@ def test_a_large_array_of_numbers_is_one_step() -> None:
     assert read_header(head) == NeedMore(len(head) + (4 << 30))
     assert "cut off" in reason(head)
     texts = gguf_head([text("a") + struct.pack("<IIQ", 9, 8, 1 << 62)], [])
+    assert read_header(texts) == NeedMore(len(texts) + (8 << 62))
     assert "cut off" in reason(texts)
 
 

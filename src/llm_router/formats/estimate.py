@@ -137,8 +137,9 @@ def kv_bytes(shape: Shape, tokens: int, sequences: int = 1, cache: str = "auto",
 
 
 def _layers_bytes(layers: Layers, tokens: int, sequences: int, key: float, value: float, tp: int) -> float:
-    # A rank holds whole heads, and one of its own where there are more ranks than heads; a latent is not divided.
-    heads = layers.heads if layers.latent else math.ceil(layers.heads / tp)
+    # A rank holds whole heads. Where there are more ranks than heads, each has its copy; so it is with the one
+    # latent vector of MLA.
+    heads = math.ceil(layers.heads / tp)
     kept = tokens if layers.window is None else min(tokens, (layers.window + WINDOW_SLACK) * sequences)
     return layers.count * heads * (layers.key * key + layers.value * value) * kept
 
@@ -240,13 +241,13 @@ def judge_split(shape: Shape, devices: int) -> str | None:
     if devices <= 1 or shape.heads == 0:
         return None
     if shape.heads % devices:
-        numbers = [number for number in (1, 2, 4, 8) if shape.heads % number == 0]
+        numbers = [number for number in range(1, 9) if shape.heads % number == 0]
         return (
             f"cannot divide {shape.heads} attention heads by {devices} devices; "
             f"use {' or '.join(map(str, numbers))}, or an engine that puts whole layers on each"
         )
     for layers in shape.cached:
-        if not layers.latent and layers.heads % devices and devices % layers.heads:
+        if layers.heads % devices and devices % layers.heads:
             return f"cannot divide {layers.heads} key-value heads by {devices} devices; use another number"
     return None
 
