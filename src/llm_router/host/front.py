@@ -44,7 +44,7 @@ class Front(HttpToolsProtocol):
     config: RoadConfig
     #: Requests for engines stand where uvicorn keeps its own cycles.
     cycle: Any
-    pipeline: deque[tuple[Any, Any]]  # type: ignore[assignment]
+    pipeline: deque[tuple[Any, Any]]
 
     def __init__(
         self,
