@@ -7,9 +7,9 @@ after the stop. It starts and stops what it is told to, and reports; it never de
 import asyncio
 import logging
 import secrets
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Final
 
 from llm_router.config import shelf
@@ -25,9 +25,10 @@ from llm_router.host.gpus import Gauge
 from llm_router.host.history import History, Load
 from llm_router.host.logs import LogTail
 from llm_router.host.memory import Gate, Ledger
-from llm_router.host.prechecks import unmet, weights_of, write_files
+from llm_router.host.prechecks import unmet, weights_of
 from llm_router.host.probe import Eyes, Limits, Proof, prove
 from llm_router.host.programs import Programs
+from llm_router.host.state import StateFolder
 from llm_router.host.supervisors.supervisor import Handle, Supervisor, SupervisorError
 from llm_router.host.tasks import Tasks
 from llm_router.host.upstream import Pools
@@ -85,7 +86,7 @@ class LocalCrew:
         pools: Pools,
         gauge: Gauge,
         tasks: Tasks,
-        state: Path,
+        state: StateFolder,
         *,
         history: History | None = None,
         gate: Gate | None = None,
@@ -98,8 +99,9 @@ class LocalCrew:
         self._state = state
         self._history = history
         self._gate = gate or Gate(gauge)
-        self._programs = Programs(state / "programs.json")
+        self._programs = Programs(state.path / "programs.json")
         self._places: dict[InstanceId, Place] = {}
+        self._checked: dict[str, Place] = {}
         self.tell: Callable[[ev.Event], None] = lambda event: log.error("nobody listens to %r", event)
 
     # -- what the scheduler asks for
@@ -107,7 +109,7 @@ class LocalCrew:
     async def check(self, command: do.Check) -> ev.Checked:
         """All that can be checked while the resident still runs."""
         model = str(command.model)
-        directory = self._state / "instances" / _file_name(command.instance)
+        directory = self._state.path / "work" / _file_name(command.instance)
         try:
             engine = registry.find(self.config.engine_of(model))
             indices = self._gauge.indices(command.devices)
@@ -132,7 +134,8 @@ class LocalCrew:
             engine.launch(job)
         except ValueError as error:
             return ev.Checked(command.instance, Failure(FailureKind.bad_argument, str(error)))
-        self._places[command.instance] = Place(
+        # A start that was checked and never came is replaced here.
+        self._checked[model] = Place(
             instance=command.instance,
             model=model,
             revision=shelf.revision(self.config, model),
@@ -145,8 +148,11 @@ class LocalCrew:
         return ev.Checked(command.instance)
 
     async def start(self, command: do.Start) -> ev.Started | ev.StartFailed:
-        place = self._places[command.instance]
+        place = self._checked.pop(str(command.model))
+        assert place.instance == command.instance, f"{command.instance} was not checked"
+        self._places[command.instance] = place
         place.began = asyncio.get_running_loop().time()
+        self._state.remember_serial(int(command.instance.rpartition("#")[2]))
         try:
             failure = await self._start(place, command)
         finally:
@@ -192,6 +198,7 @@ class LocalCrew:
         for device in dirty:
             self._tasks.spawn(f"clean {device}", self._clean(device, target))
         del self._places[command.instance]
+        await asyncio.to_thread(shutil.rmtree, place.job.directory, ignore_errors=True)
         return ev.Gone(command.instance, dirty)
 
     async def park(self, command: do.Park) -> ev.ParkFailed:
@@ -243,6 +250,15 @@ class LocalCrew:
         """The instances there are on this machine, also those that come and go."""
         return self._places
 
+    async def kill_all(self) -> None:
+        """Patience is over: end every instance at once."""
+        handles = [place.handle for place in self._places.values() if place.handle is not None]
+        await asyncio.gather(*(self._supervisor.stop(handle, 0.0) for handle in handles), return_exceptions=True)
+
+    async def aclose(self) -> None:
+        """Let go of the supervisor; what still runs is left to its policy."""
+        await self._supervisor.aclose()
+
     async def adopt(self) -> list[ev.Adopted]:
         """Engines of an earlier router that live: taken over if their model is unchanged, else stopped."""
         adopted = []
@@ -266,13 +282,10 @@ class LocalCrew:
             return failure
         try:
             launch = place.engine.launch(place.job)
-            await asyncio.to_thread(write_files, Path(place.job.directory), launch)
             place.ledger = self._gate.opened(command.devices)
             place.handle = await self._supervisor.start(command.instance, launch, _note(place))
         except ValueError as error:
             return Failure(FailureKind.bad_argument, str(error))
-        except OSError as error:
-            return Failure(FailureKind.missing_file, f"cannot prepare {place.job.directory}: {error}")
         except SupervisorError as error:
             return Failure(FailureKind.missing_program, str(error))
         place.dialect = place.engine.dialect(place.job)

@@ -36,6 +36,9 @@ class Journal:
         """Raises ``OSError`` if the file cannot be opened."""
         self._path = path
         self._handler = _Rotating(path, maxBytes=file_bytes, backupCount=files - 1, encoding="utf-8")
+        if path.stat().st_size:
+            # Each run begins a file of its own, so that it can be lived through again from its beginning.
+            self._handler.doRollover()
         path.chmod(0o600)
         self._held: list[Callable[[], str]] = []
         self._timer: asyncio.TimerHandle | None = None

@@ -26,6 +26,27 @@ def free_port(host: str = "127.0.0.1") -> int:
         return port
 
 
+class BindError(Exception):
+    """An address cannot be listened on; the text says why and what to do."""
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """An address taken to listen on it, port 0 for any. Raises ``BindError``."""
+    bound = socket.socket(_family(host), socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((host, port))
+    except OSError as error:
+        bound.close()
+        holder = held_by(port)
+        raise BindError(
+            f"cannot listen on {host} port {port}: {error.strerror or error}{f' ({holder})' if holder else ''}; "
+            "stop what has it, or choose another port"
+        ) from None
+    bound.setblocking(False)
+    return bound
+
+
 async def is_refused(host: str, port: int, timeout_s: float = 1.0) -> bool:
     """Whether nobody listens there. Who takes the connection, or keeps silent, is somebody."""
     try:

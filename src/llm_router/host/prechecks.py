@@ -1,4 +1,4 @@
-"""What is checked and written before a start: files, folders, programs, the head of the model's file.
+"""What is checked before a start: files, folders, programs, the head of the model's file.
 
 It asks the machine what an engine's adapter wants to know, in the adapter's order, and gives the first thing
 that does not hold. Blocking; run it in a thread.
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from llm_router.core.words import Failure, FailureKind
-from llm_router.engines.engine import Check, Engine, Job, Launch, Need
+from llm_router.engines.engine import Check, Engine, Job, Need
 from llm_router.formats.gguf_files import part_names
 from llm_router.host.programs import find_program
 
@@ -17,24 +17,6 @@ from llm_router.host.programs import find_program
 HEAD_BYTES: Final = 16 * 1024 * 1024
 #: Files of weights, by their endings.
 WEIGHTS: Final = frozenset({".safetensors", ".bin", ".gguf", ".pt"})
-
-
-def write_files(directory: Path, launch: Launch) -> None:
-    """Write the launch's files and links below the instance's own directory. Raises ``OSError``."""
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    for file in launch.files:
-        path = directory / file.path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)
-        with os.fdopen(
-            os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if file.secret else 0o644), "wb"
-        ) as out:
-            out.write(file.content)
-    for place, target in launch.links:
-        link = directory / place
-        link.parent.mkdir(parents=True, exist_ok=True)
-        link.unlink(missing_ok=True)
-        link.symlink_to(target)
 
 
 def weights_of(job: Job) -> int | None:

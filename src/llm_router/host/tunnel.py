@@ -4,7 +4,7 @@ It knows the switch and flow control. It refuses to know what is spoken inside.
 """
 
 import asyncio
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 import httptools
 
@@ -73,7 +73,7 @@ class Tunnel(asyncio.Protocol):
     # What the network does
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        transport = cast("asyncio.Transport", transport)  # uvloop's are not of that class
         self._transport = transport
         if self._owner is None:
             transport.abort()

@@ -111,12 +111,9 @@ class Watch:
         return Failure(FailureKind.crashed, f"{self._job.model} runs but cannot make a token any more{why}")
 
     async def _judge(self, step: Step) -> Judgement:
-        question = step.question
-        for _ in range(SUSPICIOUS):
-            judged = step.judge(await self._ask(self._job.host, self._job.port, question))
-            if judged.instead is None or judged.instead == question:
-                break
-            question = judged.instead
+        judged = step.judge(await self._ask(self._job.host, self._job.port, step.question))
+        if judged.instead is not None:
+            judged = step.judge(await self._ask(self._job.host, self._job.port, judged.instead))
         return judged
 
     def _forgive(self) -> None:

@@ -1,0 +1,73 @@
+"""The router's own folder: one router at a time, nobody else's eyes, and the number of the last instance.
+
+It knows where the folder is and who holds it. What lies in it belongs to those who write it.
+"""
+
+import fcntl
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import platformdirs
+
+
+class StateError(Exception):
+    """The folder cannot be used; the text says which and why."""
+
+
+class StateFolder:
+    """The folder of a running router. Made by ``opened``."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def serial(self) -> int:
+        """The highest number that an instance has had, 0 if none or if nobody can know."""
+        try:
+            return int((self.path / "serial").read_text())
+        except (OSError, ValueError):
+            return 0
+
+    def remember_serial(self, serial: int) -> None:
+        """Keep the number, so that a later router does not use it again. Raises ``OSError``."""
+        if serial > self.serial:
+            part = self.path / "serial.part"
+            part.write_text(f"{serial}\n")
+            part.replace(self.path / "serial")
+
+
+def place(configured: str | None, environment: Mapping[str, str]) -> Path:
+    """Where the folder is: as configured, as systemd gives it, else the user's own place for state."""
+    if configured:
+        return Path(configured).expanduser().absolute()
+    given = environment.get("STATE_DIRECTORY", "").partition(":")[0]
+    return Path(given) if given else Path(platformdirs.user_state_path("llm-router"))
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[StateFolder]:
+    """Make the folder, closed to other users, and hold it. Raises ``StateError``, also if another router has it."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StateError(
+            f"cannot use the state folder {path}: {error.strerror or error}; set `state_dir` under `server`"
+        ) from None
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(lock, 20, 0).decode(errors="replace").strip() or "?"
+            raise StateError(
+                f"cannot start: a router is running already with the state folder {path} (pid {holder}); "
+                "stop it, or give this one another `state_dir` under `server`"
+            ) from None
+        os.truncate(lock, 0)
+        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+        yield StateFolder(path)
+    finally:
+        # The lock goes with the last descriptor. The file stays: removing it would race with the next router.
+        os.close(lock)
