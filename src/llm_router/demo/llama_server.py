@@ -168,8 +168,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     try:
         params = settings(arguments)
-    except (ValueError, OSError) as wrong:
-        print(f"error: {wrong}", file=sys.stderr)  # noqa: T201
+    except ValueError as wrong:
+        print(wrong, file=sys.stderr)  # noqa: T201
+        return 1
+    except OSError as wrong:
+        print(f"error: failed to open file '{wrong.filename}' ({wrong.strerror})", file=sys.stderr)  # noqa: T201
         return 1
     return _serve(params)
 
@@ -222,11 +225,11 @@ def _put_the_rest(params: Any, given: dict[str, Any]) -> None:
     if (batch := given.get("threads_batch", given.get("threads", 0))) > 0:
         params.cpuparams_batch.n_threads = batch
     if "layers" in given:
-        params.n_gpu_layers = {"auto": -1, "all": EVERY_LAYER}.get(given["layers"]) or int(given["layers"])
+        params.n_gpu_layers = {"auto": -1, "all": EVERY_LAYER}.get(given["layers"]) or _number(given["layers"], "-ngl")
     params.fit_params = given.get("fit", "on") == "on"
     if "shares" in given:
-        shares = [float(share) for share in given["shares"].split(",")]
-        params.tensor_split = shares + [0.0] * (len(params.tensor_split) - len(shares))
+        shares = [_number(share, "-ts") for share in given["shares"].split(",")]
+        params.tensor_split = shares + [0] * (len(params.tensor_split) - len(shares))
     if "template_file" in given:
         params.chat_template = Path(given["template_file"]).read_text(encoding="utf-8")
 
@@ -237,7 +240,14 @@ def _named(kind: Any, prefix: str, word: str, flag: str) -> Any:
         # The K of the block-wise types (q4_K) is a capital there, and so are all letters of the others.
         if (found := getattr(kind, prefix + spelling, None)) is not None:
             return found
-    raise ValueError(f"invalid argument: {flag} {word}")
+    raise ValueError(f'error while handling argument "{flag}": {word!r} is none of its values')
+
+
+def _number(text: str, flag: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f'error while handling argument "{flag}": {text!r} is not a whole number') from None
 
 
 def _keys(given: dict[str, Any], environ: Callable[[str], str | None]) -> list[str]:

@@ -113,7 +113,12 @@ CAUSES: Final = (
         "cannot load {model}: its context could not be made, most likely for lack of memory; lower its context",
     ),
     Cause(
-        r"(?P<what>[^/\s]+\.(?:cpp|cuh?|c|h|hpp|m):\d+: (?:GGML_ASSERT|fatal error|CUDA error).*)",
+        r"(?:CUDA|ROCm|SYCL) error: (?P<what>.+)",
+        FailureKind.driver,
+        "cannot run {model}: the GPU or its driver failed ({what}); see the kernel's log",
+    ),
+    Cause(
+        r"(?P<what>[^/\s]+\.(?:cpp|cuh?|c|h|hpp|m):\d+: (?:GGML_ASSERT|fatal error).*)",
         FailureKind.crashed,
         "cannot run {model}: llama.cpp gave itself up ({what})",
     ),
