@@ -11,12 +11,18 @@ import msgspec
 
 from llm_router.wire import errors, sse
 from llm_router.wire.errors import Fault
-from llm_router.wire.foreign import cached_tokens, count, encode, error_text, first_choice, spoken, thoughts
+from llm_router.wire.foreign import (
+    ABORTED,
+    BROKEN,
+    cached_tokens,
+    count,
+    encode,
+    error_text,
+    first_choice,
+    spoken,
+    thoughts,
+)
 from llm_router.wire.join import DONE, read, read_arguments
-
-BROKEN: Final = "the engine broke the answer off"
-#: vLLM's ``finish_reason`` for an answer that it gave up when it was stopped.
-ABORTED: Final = "abort"
 
 _REASONS: Final = {
     "stop": "end_turn",

@@ -146,6 +146,11 @@ class ToolCalls:
         """The calls in order, with ``arguments`` as text; writable by this module's encoder only."""
         return [call for _, call in sorted(self.by_index.items())]
 
+    def plain(self) -> list[dict[str, Any]]:
+        """The calls in order, as they stand in a whole answer."""
+        calls: list[dict[str, Any]] = msgspec.json.decode(_encode(self.whole()))
+        return calls
+
 
 def _grow_function(into: dict[str, Any], fragment: dict[str, Any]) -> None:
     """A name comes whole, is repeated whole, or comes in pieces, as the engine likes."""
