@@ -14,14 +14,12 @@ from llm_router.core.words import Failure, FailureKind
 from llm_router.engines.engine import Answer, Ended, Engine, Job, Judgement, Question, Step, Verdict
 from llm_router.host.progress import Progress, Vitals
 
-#: Pauses between questions in seconds: young or nearly ready; usual; known to be long and far from its end.
+#: Pauses between questions in seconds: while it is young or nearly ready, and otherwise. Longer ones would miss
+#: the 150 ms (R21) whenever a load ends before its time, and ten small questions a second cost next to nothing.
 QUICK_S: Final = 0.025
 USUAL_S: Final = 0.1
-SLOW_S: Final = 0.25
 #: So long after the beginning a start counts as young (seconds).
 YOUNG_S: Final = 3.0
-#: A load with more than this left, by its history, is asked slowly (seconds).
-FAR_S: Final = 20.0
 #: A question with a limited number of asks is repeated after longer and longer pauses (seconds).
 FIRST_RETRY_S: Final = 0.1
 LAST_RETRY_S: Final = 1.0
@@ -245,20 +243,10 @@ class _Walk:
             await asyncio.sleep(QUICK_S)
             return
         try:
-            async with asyncio.timeout(self._interval()):
+            async with asyncio.timeout(QUICK_S if self._elapsed() < YOUNG_S else USUAL_S):
                 await self._near.wait()
         except TimeoutError:
             return
-
-    def _interval(self) -> float:
-        if self._elapsed() < YOUNG_S:
-            return QUICK_S
-        left = self._progress.left_s(self._elapsed())
-        if left is None:
-            return USUAL_S
-        expected = self._progress.expected_s or 0.0
-        late = self._elapsed() > expected
-        return SLOW_S if left > FAR_S and not late else USUAL_S
 
     async def _foreign(self) -> bool:
         """Whether somebody else listens on our port. One look may come too early, two do not."""
