@@ -86,7 +86,8 @@ COMMON: tuple[Cause, ...] = (
         "cannot start {model}: {what}",
     ),
     Cause(
-        r"(?:No module named ['\"](?P<what>[\w.]+)['\"])",
+        # Not the models that SGLang skips aloud in every start because a package of theirs is missing.
+        r"^(?!.*[Ii]gnore import error).*No module named ['\"](?P<what>[\w.]+)['\"]",
         FailureKind.missing_program,
         "cannot start {model}: the engine's installation lacks the Python package {what}; mend {program}",
     ),

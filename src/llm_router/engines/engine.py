@@ -59,6 +59,7 @@ class Launch:
     """All that is needed to start: no shell, ``env`` is added to a cleaned environment.
 
     ``links`` are symbolic links, absolute (place, target), that must stand too; a target need not exist.
+    ``secrets`` are texts that the engine may print and nobody may read in its log.
     """
 
     argv: tuple[str, ...]
@@ -66,6 +67,7 @@ class Launch:
     cwd: str | None = None
     files: tuple[FileToWrite, ...] = ()
     links: tuple[tuple[str, str], ...] = ()
+    secrets: tuple[str, ...] = ()
 
 
 class Need(Enum):

@@ -9,3 +9,8 @@ def admin_key(key: str) -> str:
     Not reversible, so that what clients' requests carry opens no door to loading and unloading.
     """
     return hashlib.sha256(f"admin:{key}".encode()).hexdigest()[:32]
+
+
+def secrets_of(key: str | None) -> tuple[str, ...]:
+    """All keys of an instance: SGLang and TabbyAPI print theirs."""
+    return (key, admin_key(key)) if key else ()

@@ -28,7 +28,7 @@ from llm_router.engines.engine import (
     Verdict,
 )
 from llm_router.engines.folder import folder_checks, judge_config, model_path
-from llm_router.engines.keys import admin_key
+from llm_router.engines.keys import admin_key, secrets_of
 from llm_router.engines.marks import CACHE, GRAPHS, LOADING, STARTING, WARMING, Mark, read_marks
 from llm_router.engines.proof import WAIT, YES, bearer
 from llm_router.engines.render import CommandLine, Spelling
@@ -168,7 +168,7 @@ class SGLang:
             line.like("--sleep-on-idle")
         files = _keep_keys(line, job)
         line.add(options)
-        return Launch(line.words(), python_environment(job), job.cwd, files)
+        return Launch(line.words(), python_environment(job), job.cwd, files, secrets=secrets_of(job.key))
 
     def steps(self, job: Job) -> tuple[Step, ...]:
         headers = bearer(job.key)

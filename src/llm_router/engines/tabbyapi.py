@@ -27,7 +27,7 @@ from llm_router.engines.engine import (
     Verdict,
 )
 from llm_router.engines.folder import judge_config, model_path
-from llm_router.engines.keys import admin_key
+from llm_router.engines.keys import admin_key, secrets_of
 from llm_router.engines.marks import CACHE, LOADING, STARTING, WARMING, Mark, read_marks
 from llm_router.engines.proof import WAIT, YES, bearer, error_text, json_of, member, refused
 from llm_router.engines.serving import proof, python_environment
@@ -159,7 +159,7 @@ class TabbyAPI:
         }
         links = tuple((f"{job.directory}/{name}", f"{job.home}/{name}") for name in _FOLDERS) if job.home else ()
         # Its settings are those of its working directory, so that cannot be another one.
-        return Launch(_program(job), environment, job.directory, written_files(job), links)
+        return Launch(_program(job), environment, job.directory, written_files(job), links, secrets_of(job.key))
 
     def steps(self, job: Job) -> tuple[Step, ...]:
         admin = bearer(_admin(job))

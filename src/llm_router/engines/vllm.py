@@ -25,6 +25,7 @@ from llm_router.engines.engine import (
     Step,
 )
 from llm_router.engines.folder import folder_checks, judge_config, model_path
+from llm_router.engines.keys import secrets_of
 from llm_router.engines.marks import CACHE, COMPILING, GRAPHS, LOADING, WARMING, Mark, read_marks
 from llm_router.engines.proof import WAIT, YES, bearer, json_of, member
 from llm_router.engines.render import CommandLine, Spelling, option_name
@@ -186,7 +187,7 @@ class VLLM:
         if "disable-access-log-for-endpoints" not in options:
             nice(line, job, "--disable-access-log-for-endpoints", "/health,/metrics")
         line.add(options)
-        return Launch(line.words(), _environment(job), job.cwd)
+        return Launch(line.words(), _environment(job), job.cwd, secrets=secrets_of(job.key))
 
     def steps(self, job: Job) -> tuple[Step, ...]:
         headers = bearer(job.key)
