@@ -5,9 +5,11 @@ what must happen at last shows only over time: the simulated worlds watch those.
 """
 
 from collections.abc import Iterator
+from math import inf
 
 from llm_router.core.book import Book
 from llm_router.core.instance import COMING, FREEING, LOADING, Instance, State
+from llm_router.core.room import Holding, Room, Want
 
 _SERVING = frozenset({State.ready, State.draining, State.stopping})
 
@@ -17,7 +19,14 @@ def violations(book: Book, due: float | None) -> list[str]:
 
     ``due`` is the scheduler's deadline.
     """
-    return [*_people(book), *_engines(book), *_memory(book), *_movement(book, due)]
+    return [
+        *_people(book),
+        *_engines(book),
+        *_memory(book),
+        *_promises(book),
+        *_drains(book),
+        *_movement(book, due),
+    ]
 
 
 def _people(book: Book) -> Iterator[str]:
@@ -64,6 +73,36 @@ def _memory(book: Book) -> Iterator[str]:
             working = [inst for inst in (one, other) if inst.state in LOADING]
             if len(working) == 2:
                 yield f"{one!r} and {other!r} load at once on the same device"
+
+
+def _drains(book: Book) -> Iterator[str]:
+    """No drain lasts longer than its limits allow (R10)."""
+    settings = book.settings
+    for inst in book.instances.values():
+        for lease in inst.leases.values() if inst.state is State.draining else ():
+            limit = inst.drain_since + settings.drain_timeout_s if settings.drain_timeout_s else inf
+            if not lease.ending and book.now > min(limit, lease.moved_at + settings.stall_s) + 0.001:
+                yield f"{inst!r} drains without limit: {lease!r} should have been ended"
+
+
+def _promises(book: Book) -> Iterator[str]:
+    """Room is promised to who is wanted, and no room is promised twice."""
+    coming = [inst for inst in book.instances.values() if inst.state in COMING or inst.state in LOADING]
+    for inst in coming:
+        if inst.state not in COMING:
+            continue
+        line = book.lines[inst.model]
+        if not (line.queue.front or line.pin or line.preload_due or line.model.default):
+            yield f"{inst!r} keeps its room though nobody waits for it"
+        held = [Holding(other.devices, other.size) for other in coming if other is not inst]
+        clean = Room(book.devices.values(), (), book.room.margin)
+        if clean.fit(Want(inst.devices, inst.size), held) is None and not _outgrown(book, coming):
+            yield f"the room of {inst!r} is promised twice: {coming}"
+
+
+def _outgrown(book: Book, coming: list[Instance]) -> bool:
+    """A device was reconfigured away or an adopted engine sits where it was not put: then promises may clash."""
+    return any(inst.adopted or not set(inst.devices) <= book.devices.keys() for inst in coming)
 
 
 def _movement(book: Book, due: float | None) -> Iterator[str]:

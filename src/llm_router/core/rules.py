@@ -29,8 +29,9 @@ class Rules:
 
     def is_errand(self, line: Line) -> bool:
         """It should be loaded though nobody waits: pinned, the default, or due to be preloaded (R14, R18)."""
+        inst = line.current
         return (
-            line.current is None
+            (inst is None or inst.state is State.parked)
             and not self.is_wanted(line)
             and not (line.removed or line.dismissed)
             and (line.pin or line.preload_due or line.model.default)

@@ -201,7 +201,7 @@ class Scheduler:
         inst.last_used = now
         if outcome is Outcome.continues or (likely and outcome is Outcome.done):
             inst.linger_until = max(inst.linger_until, now + self._book.settings.linger_s)
-        if line is not None and outcome in (Outcome.done, Outcome.continues):
+        if line is not None and outcome in (Outcome.done, Outcome.continues) and inst.why not in (Why.sick, Why.failed):
             # An engine that has answered is a working one, whatever came before.
             line.trouble.clear()
 
