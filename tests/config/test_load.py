@@ -122,6 +122,36 @@ models:
     ]
 
 
+def test_words_of_a_command_line_win() -> None:
+    found = config("server: {keys: [sk-one], port: 9, log_level: debug}\nmodels: {a: {command: x}}")
+    changed = found.with_server(host="0.0.0.0", port=10)
+    assert (changed.server.host, changed.server.port, changed.server.log_level) == ("0.0.0.0", 10, "debug")
+    assert changed.server.keys == found.server.keys
+    assert changed.models is found.models
+    assert found.with_server() == found
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ({"host": "0.0.0.0"}, "command line:1:1: cannot listen on 0.0.0.0 without keys"),
+        ({"log_level": "inof"}, "cannot use 'inof' as log_level: it must be 'debug'"),
+        ({"port": 70000}, "cannot use this value of port"),
+        ({"prot": 7}, "cannot use 'prot'"),
+    ],
+)
+def test_words_of_a_command_line_are_judged_too(words: dict[str, object], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        config("models: {a: {command: x}}").with_server(**words)
+
+
+def test_an_engine_may_be_spelled_as_people_do() -> None:
+    found = parse("models: {a: {backend: llama.cpp, path: x}, b: {backend: custom, command: y}}", "x", {}, no_file)
+    assert (found.engine_of("a"), found.engine_of("b")) == ("llama.cpp", "custom")
+    with pytest.raises(ConfigError, match=r"no backend 'llama.cp'\. Did you mean 'llama.cpp'"):
+        parse("models: {a: {backend: llama.cp, path: x}}", "x", {}, no_file)
+
+
 class TestTwoFiles:
     def both(self, first: str, second: str) -> Config:
         return parse_parts([("config.yml", first), ("models.yml", second)], {}, no_file, ENGINES)

@@ -60,7 +60,7 @@ def test_gpus(written: str, gpus: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "written", ["-1", "two", "[]", "[0, 0]", "[true]", "[GPU-]", "[-1]", "1.5", "{}", "true", "''"]
+    "written", ["-1", "two", "[]", "[0, 0]", "[true]", "[GPU-]", "[-1]", "1.5", "{}", "true", "''", "[{}]"]
 )
 def test_what_are_no_gpus(written: str) -> None:
     assert "cannot use this value of models.m.gpus: gpus must be a number of GPUs" in entry_problem(f"gpus: {written}")

@@ -6,7 +6,7 @@ This file sees a document whose values are right one by one. It reads nothing an
 from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 
-from llm_router.config.problems import Problem, did_you_mean
+from llm_router.config.problems import Place, Problem, did_you_mean
 from llm_router.config.schema import Backend, Document, Entry, Scheduler, Server
 from llm_router.config.tree import Path, Tree
 from llm_router.engines import registry
@@ -27,7 +27,7 @@ def backend_name(entry: Entry, backends: Collection[str]) -> str | None:
 
 
 def crosscheck(tree: Tree, document: Document, engines: Collection[str]) -> Iterator[Problem]:
-    yield from _check_server(tree, document.server)
+    yield from check_server(document.server, tree.place(("server", "host")))
     yield from _check_scheduler(tree, document.scheduler)
     for name, backend in document.backends.items():
         yield from _check_backend(tree, name, backend, document.server, engines)
@@ -37,10 +37,11 @@ def crosscheck(tree: Tree, document: Document, engines: Collection[str]) -> Iter
     yield from _check_default(tree, document.models)
 
 
-def _check_server(tree: Tree, server: Server) -> Iterator[Problem]:
+def check_server(server: Server, host: Place) -> Iterator[Problem]:
+    """Whether the address may be listened on (R50); ``host`` is where it stands."""
     if not server.loopback and not server.keys and not (server.allow_remote and server.insecure):
         yield Problem(
-            tree.place(("server", "host")),
+            host,
             f"cannot listen on {server.host} without keys: everybody who reaches it could use and steer the router",
             "Add `keys`, or say both `allow_remote: true` and `insecure: true`",
         )
@@ -58,7 +59,7 @@ def _check_backend(
     tree: Tree, name: str, backend: Backend, server: Server, engines: Collection[str]
 ) -> Iterator[Problem]:
     engine = backend.engine or name
-    if engine.strip().lower() not in engines:
+    if (registry.canonical(engine) or engine) not in engines:
         path: Path = ("backends", name, "engine") if backend.engine else ("backends", name)
         suggestion = did_you_mean(engine, engines)
         if not backend.engine:
@@ -86,12 +87,12 @@ def _check_model(
                 tree.place((*here, "aliases", index)), f"cannot use {alias!r} as an alias: write printable characters"
             )
     backend = backend_name(entry, document.backends)
-    known = {*document.backends, *engines}
+    known = {*document.backends, *engines, *(word for word, name in registry.SPELLINGS.items() if name in engines)}
     if backend is None:
         yield Problem(
             tree.place(here, key=True),
             f"cannot serve the model {name!r}: it names no `backend`",
-            did_you_mean("", known),
+            did_you_mean("", {*document.backends, *engines}),
         )
     elif backend not in known:
         yield Problem(

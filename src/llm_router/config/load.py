@@ -5,12 +5,12 @@ and the caller brings the texts. Warnings are for people; they change nothing.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydantic import ValidationError
 
 from llm_router.config import tree as yaml
-from llm_router.config.check import backend_name, crosscheck, warnings
+from llm_router.config.check import backend_name, check_server, crosscheck, warnings
 from llm_router.config.explain import translate
 from llm_router.config.problems import ConfigError, Place, Problem
 from llm_router.config.schema import Backend, Document, Entry, Scheduler, Server
@@ -48,12 +48,28 @@ class Config:
         _, backend = self.backend_of(model)
         return self.models[model].load_timeout or backend.load_timeout or self.server.load_timeout
 
+    def with_server(self, **words: object) -> "Config":
+        """The same with other words for ``server``, as a command line gives them. Raises ``ConfigError``."""
+        here = Tree(values={(): Place("command line")})
+        try:
+            server = Server.model_validate({**self.server.model_dump(), **words}, context=Reading(_no_file))
+        except ValidationError as error:
+            raise ConfigError([translate(here, detail) for detail in error.errors(include_url=False)]) from None
+        problems = list(check_server(server, here.place(())))
+        if problems:
+            raise ConfigError(problems)
+        return replace(self, server=server)
+
     def resolve(self, name: str) -> str | None:
         """The model of this name or alias; ``""`` gives the default model. ``None`` if there is none."""
         for model, entry in self.models.items():
             if name in (model, *entry.aliases) or (name == "" and entry.default):
                 return model
         return None
+
+
+def _no_file(path: str) -> str:
+    raise ValueError(f"no file is read here: {path}")
 
 
 def parse(
@@ -67,9 +83,8 @@ def parse(
 ) -> Config:
     """The configuration in one text. Raises ``ConfigError``, and nothing else, for whatever is wrong.
 
-    ``name`` is how messages call the text; ``engines`` are the words for
-    engines there are, by default those of the registry. ``read_file`` gives the
-    text of a secret's file and may raise ``OSError`` or ``ValueError``.
+    ``name`` is how messages call the text; ``engines`` are the names of the engines there
+    are, by default those of the registry. ``read_file`` gives the text of a secret's file and may raise ``OSError`` or ``ValueError``.
     """
     return parse_parts([(name, text)], env, read_file, engines, folder=folder)
 
@@ -93,7 +108,7 @@ def parse_parts(
     _fill_empty_sections(root)
     reading = Reading(read_file)
     document = _validate(tree, root, reading)
-    problems = [*tree.problems, *crosscheck(tree, document, engines or (*registry.names(), *registry.SPELLINGS))]
+    problems = [*tree.problems, *crosscheck(tree, document, engines or registry.names())]
     if problems:
         raise ConfigError(problems)
     return Config(

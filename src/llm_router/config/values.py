@@ -66,10 +66,8 @@ def _gpus(value: object) -> int | tuple[int | str, ...] | None:
         return value
     if isinstance(value, str) and value:
         value = (value,)
-    if isinstance(value, tuple) and value and len(set(value)) == len(value):
-        chosen = tuple(item for item in value if _names_a_gpu(item))
-        if len(chosen) == len(value):
-            return chosen
+    if isinstance(value, tuple) and value and all(map(_names_a_gpu, value)) and len(set(value)) == len(value):
+        return value
     raise ValueError('gpus must be a number of GPUs, "all", or a list of different indices or UUIDs, such as [0, 1]')
 
 

@@ -115,12 +115,12 @@ def refusal(response: httpx2.Response) -> CommandError:
     text, tail = _message(told)
     match response.status_code:
         case 401 | 403:
-            hint = "give a key with --key or $LLM_ROUTER_API_KEY"
-            return CommandError(f"cannot do this: {text or 'the router wants a key'}; {hint}", Exit.forbidden)
+            text = _sentence(text or "the router wants a key")
+            return CommandError(f"{text}; give a key with --key or $LLM_ROUTER_API_KEY", Exit.forbidden)
         case 404:
-            return CommandError(f"cannot do this: {text or 'the router does not know it'}", Exit.unknown)
+            return CommandError(_sentence(text or "the router does not know it"), Exit.unknown)
         case code:
-            return CommandError(_sentence(text) if text else f"cannot do this: the router answers {code}", details=tail)
+            return CommandError(_sentence(text or f"the router answers {code}"), details=tail)
 
 
 def _message(told: object) -> tuple[str, tuple[str, ...]]:
