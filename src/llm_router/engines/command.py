@@ -106,8 +106,9 @@ class Command:
     def farewell(self, job: Job) -> Farewell:  # noqa: ARG002 - a seam
         return Farewell(GRACE_S)
 
-    def help_argv(self, job: Job) -> None:
+    def help_argv(self, job: Job) -> tuple[str, ...] | None:  # noqa: ARG002 - a seam
         """Nothing is asked: an unknown program might serve instead of printing help."""
+        return None
 
     def dialect(self, job: Job) -> Dialect:
         own = _own(job).get("served-name")
