@@ -225,9 +225,16 @@ HINTS: Final[Mapping[str, str]] = {
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON schema (draft 2020-12) of a configuration file, for editors and for the reference."""
+    """The JSON schema (draft 2020-12) of a configuration file, for editors and for the reference.
+
+    What pydantic cannot know is added: a key may be written as one word, as ``values.read_keys`` reads it.
+    """
     schema = Document.model_json_schema(mode="validation")
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    keys = schema["$defs"]["Server"]["properties"]["keys"]
+    entry = keys.pop("items")
+    del keys["type"]
+    keys["anyOf"] = [{"type": "string"}, {"type": "array", "items": {"anyOf": [{"type": "string"}, entry]}}]
     # Top-level `x-...` keys are places for shared pieces.
     schema["patternProperties"] = {"^x-": {}}
     return schema

@@ -20,7 +20,7 @@ def replay(
         ),
     ],
     model: Annotated[
-        str | None, typer.Option(help="Tell only the lines that name this model.", show_default=False)
+        str | None, typer.Option(help="Tell only the lines that name this model.", metavar="NAME", show_default=False)
     ] = None,
     json: options.Json = False,
 ) -> None:

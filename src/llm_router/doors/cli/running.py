@@ -11,8 +11,12 @@ from llm_router.doors.cli.exits import CommandError, Exit
 
 def serve(
     config: options.Config = None,
-    host: Annotated[str | None, typer.Option(help="Listen here instead of where the configuration says.")] = None,
-    port: Annotated[int | None, typer.Option(help="Listen on this port instead.", min=0, max=65535)] = None,
+    host: Annotated[
+        str | None, typer.Option(help="Listen here instead of where the configuration says.", metavar="HOST")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(help="Listen on this port instead.", metavar="PORT", min=0, max=65535)
+    ] = None,
     log_level: Annotated[
         str | None, typer.Option(help="debug, info, warning or error.", metavar="LEVEL", show_default=False)
     ] = None,
@@ -30,8 +34,10 @@ def serve(
 
 
 def demo(
-    models: Annotated[int, typer.Option(help="How many demo models.", min=1, max=24)] = 2,
-    port: Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)] = 8002,
+    models: Annotated[int, typer.Option(help="How many demo models.", metavar="COUNT", min=1, max=24)] = 2,
+    port: Annotated[
+        int, typer.Option(help="Port to listen on; 0 lets the system choose.", metavar="PORT", min=0, max=65535)
+    ] = 8002,
     folder: Annotated[
         Path | None, typer.Option(help="Where the demo keeps its models.", show_default=False, metavar="PATH")
     ] = None,

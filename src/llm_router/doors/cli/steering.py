@@ -96,7 +96,7 @@ def load(
     config: options.Config = None,
     wait: Annotated[bool, typer.Option(help="Wait until it is loaded.")] = True,
     timeout: Annotated[
-        float | None, typer.Option(help="Wait at most so many seconds.", min=0, show_default=False)
+        float | None, typer.Option(help="Wait at most so many seconds.", metavar="SECONDS", min=0, show_default=False)
     ] = None,
     json: options.Json = False,
 ) -> None:
@@ -138,9 +138,13 @@ def chat(
     url: options.Url = None,
     key: options.Key = None,
     config: options.Config = None,
-    system: Annotated[str | None, typer.Option(help="System message.", show_default=False)] = None,
-    max_tokens: Annotated[int | None, typer.Option(help="Longest answer in tokens.", min=1, show_default=False)] = None,
-    temperature: Annotated[float | None, typer.Option(help="Sampling temperature.", min=0, show_default=False)] = None,
+    system: Annotated[str | None, typer.Option(help="System message.", metavar="TEXT", show_default=False)] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option(help="Longest answer in tokens.", metavar="COUNT", min=1, show_default=False)
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option(help="Sampling temperature.", metavar="NUMBER", min=0, show_default=False)
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """Talk to a model; it is loaded first if need be."""
