@@ -4,6 +4,7 @@ This file knows the order of the questions. It keeps no list of whom to wake, so
 visits each model and each instance, never each ticket. The small decisions themselves are in ``rules``.
 """
 
+from dataclasses import replace
 from heapq import heappop
 from math import inf
 from typing import Final
@@ -76,9 +77,17 @@ class Settle:
                     self._acts.stop(inst, why, now, polite=True)
             elif inst.state in COMING:
                 if not self._is_load_wanted(line, inst):
-                    self._acts.drop(inst, now)
+                    self._call_off(line, inst, now)
             elif inst.state in LOADING and not self._may_load_on(line, inst, now):
                 self._acts.stop(inst, self._why_gone(line, inst) or Why.cancelled, now, polite=True)
+
+    def _call_off(self, line: Line, inst: Instance, now: float) -> None:
+        """Nothing has begun yet; but what sleeps and must go anyway goes at once."""
+        why = self._why_gone(line, inst)
+        if inst.state is State.called and why is not None and not self._book.keep_engines:
+            self._acts.stop(inst, why, now, polite=True)
+        else:
+            self._acts.drop(inst, now)
 
     def _why_gone(self, line: Line, inst: Instance) -> Why | None:
         """Why an instance must go whatever it does."""
@@ -242,10 +251,12 @@ class Settle:
 
     def _come(self, line: Line, attempt: Attempt, now: float, *, errand: bool) -> None:
         assert attempt.plan is not None
+        # Somebody may still be draining for a plan that was dropped a moment ago.
+        plan = replace(attempt.plan, leaving=self._leaving_for(line) + attempt.plan.leaving)
         if line.current is None:
-            self._acts.plan(line, attempt.plan, errand=errand, now=now)
+            self._acts.plan(line, plan, errand=errand, now=now)
         else:
-            self._acts.call(line.current, attempt.plan, now)
+            self._acts.call(line.current, plan, now)
 
     def _wait_for_room(self, line: Line, attempt: Attempt, now: float) -> bool:
         """Refuse what can never be; else note who is in the way. True if nobody else may slip in before it."""
@@ -311,11 +322,11 @@ class Settle:
         attempt = self.placing.attempt(line, now)
         if attempt.plan is None:
             self._at(attempt.due)
-            inst.victims = self._leaving_for(inst) + (attempt.later.leaving if attempt.later else ())
+            inst.victims = self._leaving_for(line) + (attempt.later.leaving if attempt.later else ())
             if not self.placing.is_possible(line, dirty_too=False):
                 self._acts.drop(inst, now)
             return
-        inst.victims = self._leaving_for(inst) + attempt.plan.leaving
+        inst.victims = self._leaving_for(line) + attempt.plan.leaving
         for victim_id in attempt.plan.leaving:
             victim = self._book.instances[victim_id]
             if victim.state is State.parked:
@@ -325,11 +336,11 @@ class Settle:
                 park = victim_id in attempt.plan.parking
                 self._acts.drain(victim, Why.evicted, now, beneficiary=line, park=park)
 
-    def _leaving_for(self, inst: Instance) -> tuple[InstanceId, ...]:
+    def _leaving_for(self, line: Line) -> tuple[InstanceId, ...]:
         return tuple(
             other.id
             for other in self._book.instances.values()
-            if other.state is State.draining and other.leaves_for == inst.model
+            if other.state is State.draining and other.leaves_for == line.name
         )
 
     # Who finishes
@@ -346,13 +357,23 @@ class Settle:
     def _leave(self, inst: Instance, now: float) -> None:
         if self._book.keep_engines and inst.why is Why.shutdown:
             return
-        if not self._book.closing and not self.placing.is_quiet(inst):
+        if not self._book.closing and (self._is_still_checked(inst) or not self.placing.is_quiet(inst)):
             return
         if inst.to_park:
             self._acts.park(inst, now)
         else:
             assert inst.why is not None
             self._acts.stop(inst, inst.why, now, polite=True)
+
+    def _is_still_checked(self, inst: Instance) -> bool:
+        """The one it leaves for was planned anew: nobody is stopped before all is checked (R14)."""
+        line = self._book.lines.get(inst.leaves_for) if inst.leaves_for else None
+        return (
+            inst.why is Why.evicted
+            and line is not None
+            and line.current is not None
+            and (line.current.state is State.planned)
+        )
 
     def _end_overdue(self, inst: Instance, now: float) -> None:
         if inst.drain_check_at > now:

@@ -143,7 +143,7 @@ class Lookout:
 
     def _instance(self, event: Event, instance: InstanceId, truth: _Truth, world: World) -> None:
         match event:
-            case Checked(_, failure) if failure is not None and self._is_latest(instance, truth):
+            case Checked(_, failure) if failure is not None and self._counts(instance):
                 self._failed(truth, failure, world)
             case Proved() | Woken():
                 truth.proved = not truth.freeing
@@ -162,9 +162,9 @@ class Lookout:
                 self._dirty |= dirty
                 del self._truths[instance]
 
-    def _is_latest(self, instance: InstanceId, truth: _Truth) -> bool:
+    def _counts(self, instance: InstanceId) -> bool:
         """A plan may be dropped without a word; then the answer to its check means nothing."""
-        return [known for known, other in self._truths.items() if other.model == truth.model][-1] == instance
+        return self._scheduler is None or instance in self._scheduler.book.instances
 
     def _failed(self, truth: _Truth, failure: Failure, world: World) -> None:
         truth.failed, truth.proved = True, False
