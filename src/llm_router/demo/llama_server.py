@@ -2,15 +2,15 @@
 
 This file knows the names of llama-server's flags and where the wheel keeps each setting. Flags that the wheel
 cannot honour are unknown here, and an unknown flag is an error, as in the binary. It knows nothing of the
-router. Exit codes as the binary's: 0 after SIGTERM, 1 when the load fails and after a second SIGTERM, and death
-by the signal while the model loads (llama.cpp, tools/server/server.cpp: handlers are set after the load).
+router. Exit codes as the binary's: 0 after SIGTERM, 1 when the load fails, and death by the signal while the model
+loads (llama.cpp, tools/server/server.cpp: handlers are set after the load). One differs: a second SIGTERM ends it
+at once by the signal instead of with code 1.
 """
 
 import argparse
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -183,26 +183,29 @@ def _serve(params: Any) -> int:
     # While the constructor loads, no Python handler could run, so the signals keep their default action.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
-        server = [xllamacpp.Server(params)]
+        server = xllamacpp.Server(params)
     except RuntimeError as failed:
         print(f"error: {failed}", file=sys.stderr)  # noqa: T201
         return 1
+    _wait_for_signal()
+    # This joins the server's threads, which may wait for a stream. No handler could run meanwhile either.
+    del server
+    return 0
+
+
+def _wait_for_signal() -> None:
+    """Return at the first SIGTERM or SIGINT; further ones have their default action.
+
+    The C++ threads do not block signals, so any thread may be the one that is interrupted: hence the pipe.
+    """
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-    for wanted in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(wanted, lambda *_: None)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
     os.read(reading, 1)
-    # Dropping the server joins its threads, which may wait for a stream; a second signal must still end it.
-    ending = threading.Thread(target=_end, args=(server, writing), daemon=True)
-    ending.start()
-    last = os.read(reading, 1)
-    os._exit(0 if last == b"\0" else 1)
-
-
-def _end(server: list[Any], writing: int) -> None:
-    server.clear()
-    os.write(writing, b"\0")
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def _put(params: Any, place: Place, value: object) -> None:
