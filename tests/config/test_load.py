@@ -224,7 +224,8 @@ SCALARS = [
 
 
 @given(st.data())
-@settings(max_examples=100)
+@settings(deadline=None)
+@pytest.mark.slow
 def test_whatever_is_changed_in_a_file_it_is_read_or_refused(data: st.DataObject) -> None:
     text = SHELF
     for _ in range(data.draw(st.integers(1, 4))):
@@ -257,7 +258,8 @@ def test_whatever_is_changed_in_a_file_it_is_read_or_refused(data: st.DataObject
         ),
     )
 )
-@settings(max_examples=100)
+@settings(deadline=None)
+@pytest.mark.slow
 def test_any_value_in_any_place_is_read_or_refused(document: dict[str, Any]) -> None:
     for said in refused(json.dumps(document)):
         assert said.place == Place("x.yml", 1, said.place.column)

@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_router.config.problems import ConfigError, Place
@@ -139,6 +139,7 @@ def test_what_is_no_usable_yaml(text: str, said: str) -> None:
     assert said in problem(text)
 
 
+@pytest.mark.slow
 def test_anchors_that_unfold_without_end() -> None:
     lines = ["l0: &l0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 10)}]" for n in range(1, 10)]
@@ -173,6 +174,7 @@ def tuples(data: object) -> object:
 
 
 @given(JSON)
+@settings(deadline=None)
 def test_json_is_read_as_json_reads_it(data: object) -> None:
     found = read(json.dumps(data, indent=1), "config.json", {})
     assert found.root == tuples(data)
@@ -180,6 +182,7 @@ def test_json_is_read_as_json_reads_it(data: object) -> None:
 
 
 @given(st.text())
+@settings(deadline=None)
 def test_any_text_is_read_or_refused(text: str) -> None:
     try:
         found = tree(text)

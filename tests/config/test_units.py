@@ -1,7 +1,7 @@
 from contextlib import suppress
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_router.config import units
@@ -62,6 +62,7 @@ def test_what_is_no_size(written: object) -> None:
         units.size(written)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from(["s", "m", "h", "d"]))
 def test_longer_words_are_longer_times(number: int, unit: str) -> None:
     try:
@@ -70,6 +71,7 @@ def test_longer_words_are_longer_times(number: int, unit: str) -> None:
         assert number > 36600
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_any_text_is_read_or_refused(text: str) -> None:
     for read in (units.duration, units.size):

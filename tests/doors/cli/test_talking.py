@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fakes.admin_api import chunk, told
@@ -51,6 +51,8 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.slow
+@settings(deadline=None)
 @given(st.lists(st.dictionaries(st.sampled_from(["choices", "event", "usage"]), JSON)))
 def test_any_chunk_is_passed_over_or_shown(chunks: list[dict[str, object]]) -> None:
     reply = receive(chunks, Silence())
