@@ -220,6 +220,7 @@ def test_nothing_is_no_answer(path: str, events: list[bytes]) -> None:
 def test_a_cut_stream_is_no_answer() -> None:
     assert not fed(CHAT, chunk({"content": "x"}), b"[DONE]").complete
     assert not fed(CHAT, chunk({}, "stop", index=0), chunk({"content": "x"}, index=1)).complete
+    assert not fed(CHAT, chunk({"content": "x"}), chunk({}, "abort"), b"[DONE]").complete
     assert fed(CHAT, chunk({"content": "x"}, "stop")).complete, "some engines send no [DONE]"
 
 

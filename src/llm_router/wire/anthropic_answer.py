@@ -1,28 +1,17 @@
 """Chat completions as answers to ``/v1/messages``: whole, and event by event. The way there is ``anthropic``.
 
 It knows the order that Anthropic's SDKs insist on: ``message_start``, each block opened, grown and closed before
-the next, ``message_delta``, ``message_stop``. It refuses to give a clean end to an answer that has none.
+the next, ``message_delta``, ``message_stop``. How pieces are put in a row is ``pieces``' business.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
-
-import msgspec
 
 from llm_router.wire import errors, sse
 from llm_router.wire.errors import Fault
-from llm_router.wire.foreign import (
-    ABORTED,
-    BROKEN,
-    cached_tokens,
-    count,
-    encode,
-    error_text,
-    first_choice,
-    spoken,
-    thoughts,
-)
-from llm_router.wire.join import DONE, read, read_arguments
+from llm_router.wire.foreign import cached_tokens, count, encode, error_text
+from llm_router.wire.join import read_arguments
+from llm_router.wire.pieces import Begin, End, Failed, Finished, Grow, Kind, Pieces, Step, whole
 
 _REASONS: Final = {
     "stop": "end_turn",
@@ -31,80 +20,42 @@ _REASONS: Final = {
     "function_call": "tool_use",
     "content_filter": "refusal",
 }
+#: The field of a block that grows, and the type of its deltas.
+_GROWS: Final = {
+    Kind.thinking: ("thinking", "thinking_delta"),
+    Kind.text: ("text", "text_delta"),
+    Kind.tool: ("partial_json", "input_json_delta"),
+}
 
 
 def message_answer(body: bytes, stops: Sequence[str] = ()) -> bytes:
     """A whole chat completion as a message. ``stops`` are the stop sequences of the request.
 
-    Raises ``ValueError`` for a body that is no chat completion.
+    Raises ``ValueError`` for a body that is no whole chat completion.
     """
-    try:
-        answer = read(body)
-    except msgspec.DecodeError as error:
-        raise ValueError(f"cannot translate the engine's answer: {error}") from error
-    choice = first_choice(answer) if isinstance(answer, dict) else {}
-    blocks = _blocks(choice.get("message"))
-    if choice.get("finish_reason") == ABORTED:
-        raise ValueError("cannot translate the engine's answer: it was broken off")
-    called = any(block["type"] == "tool_use" for block in blocks)
-    usage = answer.get("usage")
-    return encode(
-        {
-            "id": answer.get("id") or "msg_0",
-            "type": "message",
-            "role": "assistant",
-            "model": answer.get("model") or "",
-            "content": blocks,
-            **_ending(choice, called, stops),
-            "usage": _usage(usage if isinstance(usage, dict) else {}),
-        }
-    )
+    answer, steps = whole(body)
+    ident = str(answer.get("id") or "msg_0")
+    blocks: list[dict[str, Any]] = []
+    ending: dict[str, Any] = {}
+    for step in steps:
+        match step:
+            case Begin():
+                blocks.append(_block(step, ident, len(blocks)))
+            case Grow(text):
+                block = blocks[-1]
+                grown = {"input": read_arguments(text)} if block["type"] == "tool_use" else {block["type"]: text}
+                block.update(grown)
+            case Finished():
+                ending = {**_reason(step, stops), "usage": _usage(step.usage)}
+            case _:
+                pass  # an end needs no telling here, and a whole answer has not failed
+    head = {"id": ident, "type": "message", "role": "assistant", "model": answer.get("model") or ""}
+    return encode({**head, "content": blocks, **ending})
 
 
 def error_answer(status: int, body: bytes) -> bytes:
     """An engine's HTTP error in Anthropic's form. ``status`` is the engine's; it decides the error's type."""
     return errors.anthropic_body(Fault(status, "engine_error", error_text(body)))
-
-
-def _blocks(message: object) -> list[dict[str, Any]]:
-    blocks: list[dict[str, Any]] = []
-    if not isinstance(message, dict):
-        raise ValueError("cannot translate the engine's answer: it holds no message")  # noqa: TRY004  a wrong value
-    if thought := thoughts(message):
-        blocks.append({"type": "thinking", "thinking": thought, "signature": ""})
-    if text := spoken(message):
-        blocks.append({"type": "text", "text": text})
-    calls = message.get("tool_calls")
-    for number, call in enumerate(calls if isinstance(calls, list) else []):
-        function = call.get("function") if isinstance(call, dict) else None
-        if isinstance(function, dict):
-            tool = _tool_block(call.get("id"), number, function.get("name"))
-            blocks.append({**tool, "input": read_arguments(str(function.get("arguments") or ""))})
-    return blocks
-
-
-def _tool_block(ident: object, number: int, name: object) -> dict[str, Any]:
-    return {"type": "tool_use", "id": ident or f"toolu_{number}", "name": str(name or ""), "input": {}}
-
-
-def _ending(choice: dict[str, Any], called: bool, stops: Sequence[str]) -> dict[str, Any]:
-    """Why the answer ended. Some engines say ``stop`` where they called a tool."""
-    # vLLM names the stop sequence in ``stop_reason``, SGLang in ``matched_stop``; the others do not.
-    hit = next((choice[key] for key in ("stop_reason", "matched_stop") if choice.get(key) in stops), None)
-    if hit is not None:
-        return {"stop_reason": "stop_sequence", "stop_sequence": hit}
-    reason = _REASONS.get(str(choice.get("finish_reason")), "end_turn")
-    return {"stop_reason": "tool_use" if called and reason == "end_turn" else reason, "stop_sequence": None}
-
-
-def _usage(usage: dict[str, Any]) -> dict[str, int]:
-    """Anthropic counts the prompt without what came from the cache."""
-    cached = cached_tokens(usage)
-    out = {
-        "input_tokens": max(0, count(usage.get("prompt_tokens")) - cached),
-        "output_tokens": count(usage.get("completion_tokens")),
-    }
-    return out | ({"cache_read_input_tokens": cached} if cached else {})
 
 
 class MessageStream:
@@ -119,16 +70,9 @@ class MessageStream:
         self.failed = False
         self._ident, self._model, self._stops = ident, model, stops
         self._opened = opened
-        self._closed = 0
-        #: What is growing: ``thinking``, ``text``, the index of a tool call, or nothing.
-        self._open: str | int | None = None
-        #: The highest index of a tool call so far, and those that are told in full.
-        self._highest = -1
-        self._told: set[int] = set()
-        #: Fragments of tool calls that wait for the one before them to end: engines may mix them, blocks may not.
-        self._later: dict[int, list[dict[str, Any]]] = {}
-        self._finish: dict[str, Any] | None = None
-        self._usage: dict[str, Any] = {}
+        self._pieces = Pieces()
+        self._index = -1
+        self._kind = Kind.text
 
     def start(self) -> bytes:
         """The start of the message, once; nothing if it was sent."""
@@ -149,120 +93,64 @@ class MessageStream:
 
     def feed(self, payload: bytes) -> bytes:
         """Take one payload of the engine's stream (JSON or ``[DONE]``); gives the events that follow from it."""
-        if self.complete or self.failed:
-            return b""
-        if payload.strip() == DONE:
-            return self.end()
-        try:
-            chunk = read(payload)
-        except msgspec.DecodeError:
-            return self.fail(502, "the engine sent an event that cannot be read")
-        if not isinstance(chunk, dict):
-            return b""
-        if chunk.get("error") is not None or chunk.get("object") == "error":
-            return self.fail(502, error_text(payload))
-        return self._take(chunk)
+        return self._write(self._pieces.feed(payload))
 
     def end(self) -> bytes:
         """The engine's stream is over: the end of the message, or an error if the answer has no end."""
-        if self.complete or self.failed:
-            return b""
-        if self._finish is None:
-            return self.fail(502, BROKEN)
-        self.complete = True
-        events = self.start() + self._flush()
-        ending = _ending(self._finish, self._highest >= 0, self._stops)
-        return events + _event("message_delta", delta=ending, usage=_usage(self._usage)) + _event("message_stop")
+        return self._write(self._pieces.end())
 
-    def fail(self, status: int, message: str) -> bytes:
-        """The error event that ends the stream instead."""
-        self.failed = True
-        return sse.named(b"error", errors.anthropic_body(Fault(status, "engine_error", message)))
+    def _write(self, steps: Iterable[Step]) -> bytes:
+        return b"".join(self._event(step) for step in steps)
 
-    def _take(self, chunk: dict[str, Any]) -> bytes:
-        if isinstance(usage := chunk.get("usage"), dict):
-            self._usage = usage
-        choice = first_choice(chunk)
-        delta = choice.get("delta")
-        events = self.start() if choice else b""
-        if isinstance(delta, dict):
-            if thought := thoughts(delta):
-                events += self._grow("thinking", "thinking_delta", "thinking", thought)
-            if text := spoken(delta):
-                events += self._grow("text", "text_delta", "text", text)
-            calls = delta.get("tool_calls")
-            for call in calls if isinstance(calls, list) else []:
-                events += self._tool(call) if isinstance(call, dict) and not self.failed else b""
-        reason = choice.get("finish_reason")
-        if reason == ABORTED:
-            return events + self.fail(502, BROKEN)
-        self._finish = choice if reason is not None else self._finish
-        return events
+    def _event(self, step: Step) -> bytes:
+        match step:
+            case Begin(kind):
+                self._kind, self._index = kind, self._index + 1
+                block = _block(step, self._ident, self._index)
+                return self.start() + _event("content_block_start", index=self._index, content_block=block)
+            case Grow(text):
+                key, delta = _GROWS[self._kind]
+                return _event("content_block_delta", index=self._index, delta={"type": delta, key: text})
+            case End():
+                return _event("content_block_stop", index=self._index)
+            case Finished():
+                self.complete = True
+                ending = _event("message_delta", delta=_reason(step, self._stops), usage=_usage(step.usage))
+                return self.start() + ending + _event("message_stop")
+            case Failed(text):
+                self.failed = True
+                return sse.named(b"error", errors.anthropic_body(Fault(502, "engine_error", text)))
 
-    def _grow(self, kind: str, delta: str, key: str, fragment: str) -> bytes:
-        events = b""
-        if self._open != kind:
-            more = {"signature": ""} if kind == "thinking" else {}
-            events = self._flush() + self._begin(kind, {"type": kind, key: "", **more})
-        return events + self._delta({"type": delta, key: fragment})
 
-    def _tool(self, call: dict[str, Any]) -> bytes:
-        known = self._open if isinstance(self._open, int) else None
-        index = call.get("index")
-        if not isinstance(index, int):
-            # Engines without indices send whole calls, one after the other.
-            index = self._highest + 1
-        self._highest = max(self._highest, index)
-        if index in self._told:
-            return self.fail(502, "the engine went on with a tool call that it had ended")
-        if known is None:
-            events = self._flush()
-            return events + self._begin_tool(index, call)
-        if index == known:
-            return self._argument(call)
-        self._later.setdefault(index, []).append(call)
-        return b""
+def _block(begun: Begin, ident: str, index: int) -> dict[str, Any]:
+    match begun.kind:
+        case Kind.thinking:
+            return {"type": "thinking", "thinking": "", "signature": ""}
+        case Kind.text:
+            return {"type": "text", "text": ""}
+        case Kind.tool:
+            return {"type": "tool_use", "id": begun.ident or f"{ident}_tool_{index}", "name": begun.name, "input": {}}
 
-    def _begin_tool(self, index: int, call: dict[str, Any]) -> bytes:
-        function = call.get("function")
-        name = function.get("name") if isinstance(function, dict) else None
-        ident = call.get("id") or f"{self._ident}_tool_{index}"
-        return self._begin(index, _tool_block(ident, index, name)) + self._argument(call)
 
-    def _argument(self, call: dict[str, Any]) -> bytes:
-        function = call.get("function")
-        fragment = function.get("arguments") if isinstance(function, dict) else None
-        return (
-            self._delta({"type": "input_json_delta", "partial_json": fragment})
-            if isinstance(fragment, str) and fragment
-            else b""
-        )
+def _reason(finished: Finished, stops: Sequence[str]) -> dict[str, Any]:
+    """Why the answer ended. Some engines say ``stop`` where they called a tool."""
+    choice = finished.choice
+    # vLLM names the stop sequence in ``stop_reason``, SGLang in ``matched_stop``; the others do not.
+    hit = next((choice[key] for key in ("stop_reason", "matched_stop") if choice.get(key) in stops), None)
+    if hit is not None:
+        return {"stop_reason": "stop_sequence", "stop_sequence": hit}
+    reason = _REASONS.get(str(choice.get("finish_reason")), "end_turn")
+    return {"stop_reason": "tool_use" if finished.called and reason == "end_turn" else reason, "stop_sequence": None}
 
-    def _flush(self) -> bytes:
-        """Close what is open, then write the tool calls that waited for it."""
-        events = self._close()
-        for index, calls in sorted(self._later.items()):
-            events += self._begin_tool(index, calls[0])
-            events += b"".join(self._argument(call) for call in calls[1:])
-            events += self._close()
-        self._later.clear()
-        return events
 
-    def _begin(self, what: str | int, block: dict[str, Any]) -> bytes:
-        self._open = what
-        return _event("content_block_start", index=self._closed, content_block=block)
-
-    def _delta(self, delta: dict[str, Any]) -> bytes:
-        return _event("content_block_delta", index=self._closed, delta=delta)
-
-    def _close(self) -> bytes:
-        if self._open is None:
-            return b""
-        if isinstance(self._open, int):
-            self._told.add(self._open)
-        self._open = None
-        self._closed += 1
-        return _event("content_block_stop", index=self._closed - 1)
+def _usage(usage: dict[str, Any]) -> dict[str, int]:
+    """Anthropic counts the prompt without what came from the cache."""
+    cached = cached_tokens(usage)
+    out = {
+        "input_tokens": max(0, count(usage.get("prompt_tokens")) - cached),
+        "output_tokens": count(usage.get("completion_tokens")),
+    }
+    return out | ({"cache_read_input_tokens": cached} if cached else {})
 
 
 def _event(kind: str, **fields: object) -> bytes:

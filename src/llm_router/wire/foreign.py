@@ -15,8 +15,6 @@ from llm_router.wire.join import read
 
 encode: Final = msgspec.json.encode
 
-#: vLLM's ``finish_reason`` for an answer that it gave up when it was stopped.
-ABORTED: Final = "abort"
 BROKEN: Final = "the engine broke the answer off"
 
 

@@ -12,6 +12,8 @@ from typing import Any, Final, Protocol
 import msgspec
 
 DONE: Final = b"[DONE]"
+#: vLLM's ``finish_reason`` for an answer that it gave up when it was stopped: no end, though it looks like one.
+ABORTED: Final = "abort"
 
 #: Text that comes in fragments, wherever it stands in a delta. ``data`` and ``transcript`` are those of audio.
 _GROWING: Final = frozenset(
@@ -171,7 +173,7 @@ class _Choice:
 
     @property
     def finished(self) -> bool:
-        return self.extra.get("finish_reason") is not None
+        return self.extra.get("finish_reason") not in (None, ABORTED)
 
     def add(self, fragment: dict[str, Any]) -> None:
         delta = fragment.pop("delta", None)

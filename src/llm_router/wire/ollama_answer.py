@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import msgspec
 
-from llm_router.wire.foreign import ABORTED, BROKEN, encode, error_text, first_choice, spoken, thoughts
-from llm_router.wire.join import DONE, ToolCalls, read, read_arguments
+from llm_router.wire.foreign import BROKEN, encode, error_text, first_choice, spoken, thoughts
+from llm_router.wire.join import ABORTED, DONE, ToolCalls, read, read_arguments
 from llm_router.wire.meter import Meter
 from llm_router.wire.ollama import Form
 
