@@ -25,7 +25,7 @@ FIRST_RETRY_S: Final = 0.1
 LAST_RETRY_S: Final = 1.0
 #: How often the log is read, and how often the processes are measured (seconds).
 LOOK_S: Final = 0.05
-MEASURE_S: Final = 1.0
+MEASURE_S: Final = 0.5
 #: News of a phase comes at once, of mere progress at most this often (seconds).
 NEWS_S: Final = 0.5
 #: What an asker may take beyond the question's own limit before its answer counts as none (seconds).
@@ -33,7 +33,8 @@ ASKER_GRACE_S: Final = 1.0
 #: After this pause the port's owner is looked up again before a stranger is suspected (seconds).
 OWNER_AGAIN_S: Final = 0.25
 
-#: What counts as movement between two measurements a second apart. Our own questions move a server a little.
+#: What counts as movement between two measurements: a share of one core, and bytes. Our own questions move a
+#: server a little.
 MOVED_CPU: Final = 0.1
 MOVED_BYTES: Final = 1024 * 1024
 
