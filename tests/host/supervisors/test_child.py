@@ -18,6 +18,7 @@ from fakes.leftovers import nobody_below
 from llm_router.core.words import InstanceId
 from llm_router.engines.engine import FileToWrite, Launch
 from llm_router.host import processes
+from llm_router.host.supervisors import launching
 from llm_router.host.supervisors.child import ChildSupervisor
 from llm_router.host.supervisors.supervisor import Exit, SupervisorError
 
@@ -222,27 +223,39 @@ async def test_a_number_that_another_process_has_now_is_not_adopted(bench: Bench
     place = bench.place(handle)
     (place / "exit").unlink()
     run = json.loads((place / "run").read_text())
-    run["guard"] = {"pid": os.getpid(), "start": run["guard"]["start"]}
+    run["guard"] = {"pid": os.getpid(), "start": processes.start_time(os.getpid())}
     (place / "run").write_text(json.dumps(run))
-    assert await bench.supervisor().find() == []
-    run["guard"]["start"] = processes.start_time(os.getpid())
-    (place / "run").write_text(json.dumps(run))
-    (place / "exit").unlink()
     assert await bench.supervisor().find() == []
     assert await bench.supervisor().watch(handle) == Exit(None, asked=True, killed=False)
 
 
-async def test_after_a_reboot_nobody_is_adopted(bench: Bench) -> None:
+@pytest.mark.parametrize("change", [{"boot": "another"}, {"guard": {"start": 1}}], ids=["boot", "start"])
+async def test_what_is_written_of_another_life_is_not_adopted(bench: Bench, change: dict[str, object]) -> None:
+    """After a reboot all numbers begin again, and a guard's number may be another guard's now."""
     first = bench.supervisor()
-    handle = await bench.start(first)
-    await first.stop(handle, 0)
-    place = bench.place(handle)
-    (place / "exit").unlink()
-    run = json.loads((place / "run").read_text())
-    (place / "run").write_text(json.dumps({**run, "boot": "another", "guard": run["main"]}))
+    handle = await bench.start(first, "daemon")
+    await first.aclose()
+    run = json.loads((bench.place(handle) / "run").read_text())
+    if "guard" in change:
+        change = {"guard": {**run["guard"], "start": 1}}
+    (bench.place(handle) / "run").write_text(json.dumps({**run, **change}))
     supervisor = bench.supervisor()
     assert await supervisor.find() == []
-    assert await supervisor.watch(handle) == Exit(None, asked=True, killed=False)
+    assert bench.alive() == set(), "but what carries the token is ours, and was swept"
+    assert await supervisor.watch(handle) == Exit(None, asked=False, killed=True)
+
+
+async def test_of_two_stops_at_once_the_nearer_deadline_holds(bench: Bench) -> None:
+    """The guard reads what they ask only when both have written it."""
+    supervisor = bench.supervisor()
+    handle = await bench.start(supervisor, "deaf")
+    guard = json.loads((bench.place(handle) / "run").read_text())["guard"]["pid"]
+    os.kill(guard, signal.SIGSTOP)
+    stops = [asyncio.gather(supervisor.stop(handle, grace_s)) for grace_s in (0.05, 100)]
+    await asyncio.sleep(0)
+    os.kill(guard, signal.SIGCONT)
+    async with asyncio.timeout(10):
+        await asyncio.gather(*stops)
 
 
 async def test_an_instance_that_nobody_remembers_has_an_unknown_exit(bench: Bench) -> None:
@@ -262,6 +275,47 @@ async def test_a_cancelled_start_leaves_nobody(bench: Bench) -> None:
         async with asyncio.timeout(0):
             await supervisor.start(SMALL, bench.unruly("deaf"), {})
     await nobody_below(bench.folder)
+
+
+async def test_a_start_that_is_cancelled_at_its_last_moment_leaves_nobody(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The guard has said its word already, and nobody has taken it."""
+    heard = asyncio.Event()
+    first_word = launching.first_word
+
+    async def dawdle(handshake: int, limit_s: float) -> None:
+        await first_word(handshake, limit_s)
+        heard.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(launching, "first_word", dawdle)
+    supervisor = bench.supervisor()
+    starting = asyncio.gather(supervisor.start(SMALL, bench.unruly("deaf"), {}))
+    await heard.wait()
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    await nobody_below(bench.folder)
+
+
+async def test_a_guard_that_says_nothing_is_given_up(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def silence(handshake: int, limit_s: float) -> None:
+        os.close(handshake)
+        raise TimeoutError
+
+    monkeypatch.setattr(launching, "first_word", silence)
+    with pytest.raises(SupervisorError, match=r"^cannot start small#1: its guard did not answer for 30 s"):
+        await bench.supervisor().start(SMALL, bench.unruly("deaf"), {})
+    await nobody_below(bench.folder)
+
+
+async def test_a_guard_that_breaks_leaves_its_story(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = bench.folder / "guard.py"
+    broken.write_text("raise SystemExit('no ctypes here')")
+    monkeypatch.setattr(launching, "_GUARD", broken)
+    with pytest.raises(SupervisorError, match=r"^cannot start small#1: its guard ended at once: no ctypes here"):
+        await bench.supervisor().start(SMALL, bench.unruly(), {})
 
 
 async def test_find_leaves_those_alone_who_are_just_starting(bench: Bench) -> None:
@@ -300,6 +354,7 @@ async def test_who_survives_everything_is_named(bench: Bench, monkeypatch: pytes
             SupervisorError, match=r"^cannot end small#1: python\S* \(pid \d+ of \S+\) survived SIGKILL"
         ):
             await supervisor.watch(handle)
+    supervisor._end_limit_s = 5
     assert (await supervisor.watch(handle)).killed
     await nobody_below(bench.folder)
 

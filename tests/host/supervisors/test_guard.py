@@ -30,7 +30,7 @@ def guard_pid(bench: Bench, handle: Handle) -> int:
 
 async def dead(*pids: int) -> None:
     async with asyncio.timeout(10):
-        while any(processes.is_alive(pid) for pid in pids):  # noqa: ASYNC110 - they are not our children
+        while any(processes.is_alive(pid) for pid in pids):
             await asyncio.sleep(0.002)
 
 
@@ -241,7 +241,7 @@ async def test_the_engine_reads_nothing(bench: Bench) -> None:
 
 async def test_the_engine_starts_with_ordinary_signals(bench: Bench) -> None:
     supervisor = bench.supervisor()
-    shell = Launch(("/bin/sh", "-c", f"grep -E '^Sig(Ign|Blk)' /proc/$$/status # {bench.folder}"))
+    shell = Launch(("/bin/sh", "-c", f"exec grep -E '^Sig(Ign|Blk)' /proc/self/status # {bench.folder}"))
     handle = await supervisor.start(SMALL, shell, {})
     await supervisor.watch(handle)
     # 32 and 33 are the C library's own: glibc's posix_spawn ignores them, and its threads set them when needed.

@@ -188,7 +188,8 @@ class ChildSupervisor:
             )
             folder.remove()
             raise SupervisorError(f"cannot start {instance}: {why}")
-        self._tasks.spawn(f"prune {model}", asyncio.to_thread(self._shelf.prune, model, self._keep))
+        spare = frozenset(self._living)
+        self._tasks.spawn(f"prune {model}", asyncio.to_thread(self._shelf.prune, model, self._keep, spare))
         return Handle(instance, token, word.main.pid, folder.log, note)
 
     def _task(self, folder: Folder, launch: Launch) -> dict[str, object]:

@@ -7,7 +7,7 @@ writes; whether a process that is named here still lives, it does not know.
 
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
@@ -171,15 +171,18 @@ class Shelf:
                 if re.fullmatch(r".*-[0-9a-f]{32}", path.name) and path.is_dir():
                     yield Folder(path)
 
-    def prune(self, model: str, keep: int) -> None:
-        """Forget the ended instances of a model, with their logs, but for the last ``keep``."""
+    def prune(self, model: str, keep: int, spare: Collection[str]) -> None:
+        """Forget the ended instances of a model, with their logs, but for the last ``keep``.
+
+        ``spare`` are the tokens of those whose exit is still to be read.
+        """
         ended: list[tuple[float, Folder]] = []
         for folder in self:
             try:
                 launch = folder.launch()
             except RecordError:
                 continue  # reported by whoever looks for the living; kept for a person to look at
-            if launch is not None and launch.model == model and folder.ended:
+            if launch is not None and launch.model == model and folder.ended and folder.token not in spare:
                 ended.append((launch.started, folder))
         ended.sort(key=lambda pair: pair[0], reverse=True)
         for _, folder in ended[keep:]:

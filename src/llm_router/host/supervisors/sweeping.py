@@ -37,16 +37,16 @@ async def aftermath(folder: Folder, name: str, limit_s: float, *, killed: bool) 
 
 async def sweep(token: str, name: str, limit_s: float) -> bool:
     """Kill what carries the token, and all below it; whether there was anything. Raises ``SupervisorError``."""
-    swept = False
-    deadline = time.monotonic() + limit_s
+    began: float | None = None
     while left := await asyncio.to_thread(belonging, token):
-        if time.monotonic() > deadline:
+        now = time.monotonic()
+        began = now if began is None else began
+        if now - began > limit_s:
             raise SupervisorError(survivors(name, left))
-        swept = True
         for pid in left:
             processes.send(pid, signal.SIGKILL)
         await asyncio.sleep(0.01)
-    return swept
+    return began is not None
 
 
 def belonging(token: str) -> frozenset[int]:
