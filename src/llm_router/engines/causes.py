@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Final
 
 from llm_router.core.words import DeviceId, Failure, FailureKind
 from llm_router.engines.engine import Ended, Job
@@ -97,7 +98,8 @@ COMMON: tuple[Cause, ...] = (
         "cannot start {model}: the engine's installation lacks the library {what}; mend {program}",
     ),
     Cause(
-        r"error: (?P<what>(?:unrecognized arguments|argument |the following arguments|ambiguous option)[^\n]{0,160})",
+        # As argparse and as click say it.
+        r"[Ee]rror: (?P<what>(?:No such option|Invalid value for|unrecognized arguments|argument |the following arguments|ambiguous option)[^\n]{0,160})",
         FailureKind.bad_argument,
         "cannot start {model}: the engine refuses its arguments ({what}); correct args of the model or backend",
     ),
@@ -136,6 +138,11 @@ COMMON: tuple[Cause, ...] = (
 )
 
 _LAST_WORDS = re.compile(r"(?:^|[\s)\]])(?P<what>[A-Za-z_][\w.]*(?:Error|Exception|Interrupt): .+)$")
+
+#: Exceptions that only say that there was another one before.
+_ECHO: Final = re.compile(
+    r"See root cause above|died during initialization|Received sigquit|initialization failed due to"
+)
 
 
 @lru_cache(maxsize=512)
@@ -206,7 +213,7 @@ def _last_words(tail: Sequence[str]) -> str:
     """The last exception of the log, else its last line: not a cause, but where to look."""
     for line in reversed(tail):
         found = _LAST_WORDS.search(line)
-        if found:
+        if found and not _ECHO.search(line):
             return f"; its log says: {_short(found['what'])}"
     last = next((line for line in reversed(tail) if line.strip()), "")
     return f"; the last line of its log: {_short(last)}" if last else "; its log is empty"

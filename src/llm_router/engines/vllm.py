@@ -124,7 +124,7 @@ CAUSES: Final[tuple[Cause, ...]] = (
     ),
 )
 
-_OTHER_RANK: Final = re.compile(r"^\(Worker[^)]*_(?:TP|PP|DP|EP)[1-9]\d*\b")
+_OTHER_RANK: Final = re.compile(r"^\((?:Worker|EngineCore)[^)]*_(?:TP|PP|DP|EP)[1-9]\d*(?![0-9])")
 MARKS: Final[tuple[Mark, ...]] = (
     Mark(r"Application startup complete", WARMING, 99.0, near=True),
     Mark(r"Starting vLLM (?:API )?server.* on http", WARMING, 98.0, near=True),
