@@ -33,7 +33,7 @@ ASKER_GRACE_S: Final = 1.0
 #: After this pause the port's owner is looked up again before a stranger is suspected (seconds).
 OWNER_AGAIN_S: Final = 0.25
 
-#: What counts as movement between two measurements: a share of one core, and bytes. Our own questions move a
+#: What counts as movement between two measurements: a share of one core, and bytes a second. Our own questions move a
 #: server a little.
 MOVED_CPU: Final = 0.1
 MOVED_BYTES: Final = 1024 * 1024
@@ -334,6 +334,6 @@ class _Walk:
 def _moves(before: Vitals, now: Vitals, seconds: float) -> bool:
     return (
         now.cpu_s - before.cpu_s > MOVED_CPU * seconds
-        or abs(now.resident - before.resident) >= MOVED_BYTES
-        or now.read - before.read >= MOVED_BYTES
+        or abs(now.resident - before.resident) > MOVED_BYTES * seconds
+        or now.read - before.read > MOVED_BYTES * seconds
     )
