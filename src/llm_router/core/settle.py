@@ -16,6 +16,7 @@ from llm_router.core.commands import Finish
 from llm_router.core.costs import Costs
 from llm_router.core.instance import COMING, LOADING, Instance, State, Why
 from llm_router.core.placing import Attempt, Placing
+from llm_router.core.room import Plan
 from llm_router.core.rules import EPSILON, Rules
 from llm_router.core.tickets import Ticket
 from llm_router.core.words import EndReason, Failure, FailureKind, InstanceId, Reason
@@ -251,12 +252,19 @@ class Settle:
 
     def _come(self, line: Line, attempt: Attempt, now: float, *, errand: bool) -> None:
         assert attempt.plan is not None
-        # Somebody may still be draining for a plan that was dropped a moment ago.
+        self._inherit(line, attempt.plan)
         plan = replace(attempt.plan, leaving=self._leaving_for(line) + attempt.plan.leaving)
         if line.current is None:
             self._acts.plan(line, plan, errand=errand, now=now)
         else:
             self._acts.call(line.current, plan, now)
+
+    def _inherit(self, line: Line, plan: Plan) -> None:
+        """Who still drains for a plan that was dropped a moment ago drains for this one now."""
+        for inst in self._book.instances.values():
+            idle = self._rules.may_be_reprieved(inst) and not self._is_room_needed(inst)
+            if idle and not set(inst.devices).isdisjoint(plan.devices):
+                inst.leaves_for = line.name
 
     def _wait_for_room(self, line: Line, attempt: Attempt, now: float) -> bool:
         """Refuse what can never be; else note who is in the way. True if nobody else may slip in before it."""
@@ -286,12 +294,16 @@ class Settle:
     def _no_room(self, line: Line) -> Failure:
         pinned = [one.name for one in self._book.lines.values() if one.pin and one is not line and one.current]
         want = self.placing.want(line)
-        size = "an unknown amount" if want.size is None else f"{want.size / 2**30:.1f} GiB"
-        beside = f" beside the pinned {', '.join(pinned)}" if pinned else ""
+        number = (
+            f"{want.devices} devices" if isinstance(want.devices, int) else ", ".join(want.devices or ("all devices",))
+        )
+        size = "all of the memory" if want.size is None else f"{want.size / 2**30:.1f} GiB of memory"
+        here = ", ".join(f"{device.id} with {device.total / 2**30:.1f} GiB" for device in self._book.devices.values())
+        beside = f", and {', '.join(pinned)} is pinned" if pinned else ""
         return Failure(
             FailureKind.no_room,
-            f"cannot make room for {line.name}: it takes {size} on each of its devices"
-            f" ({'all' if want.devices is None else want.devices}), which this machine cannot give{beside}",
+            f"cannot make room for {line.name}: it needs {number} with {size} on each, and here is {here}{beside};"
+            " give it fewer devices or a smaller context, or unpin a model",
         )
 
     def _plan_errands(self, now: float) -> None:

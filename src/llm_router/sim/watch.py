@@ -269,9 +269,11 @@ class Lookout:
 
     def _must_be_its_turn(self, granted: _Wait, truth: _Truth, world: World) -> None:
         """R11: who has waited longer than the longest quantum for room that this instance holds comes first."""
+        if any(wait.priority != granted.priority for wait in self._waits.values()):
+            return
         for ticket, wait in self._waits.items():
             model = self._models.get(wait.model)
-            if wait.background or wait.model == truth.model or model is None or wait.priority < granted.priority:
+            if wait.background or wait.model == truth.model or model is None:
                 continue
             if self._no_start_before.get(wait.model, 0.0) > 0.0 or self._dirty or not truth.devices:
                 continue

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from random import Random
 
 from llm_router.core.commands import Command, Grant, Refuse
-from llm_router.core.events import Arrived, Configured, Event, ForgiveAsked, PinAsked, Released, ShutdownAsked
+from llm_router.core.events import Arrived, ForgiveAsked, PinAsked, Released, ShutdownAsked
 from llm_router.core.instance import COMING, State
 from llm_router.core.scheduler import Scheduler
-from llm_router.core.words import Model, ModelName, Outcome, Reason, TicketId
+from llm_router.core.words import ModelName, Outcome, Reason, TicketId
 from llm_router.sim.watch import Lookout, Wrong
 from llm_router.sim.weather import Shelf, Weather, draw_shelf
 from llm_router.sim.world import World
@@ -46,7 +46,7 @@ def live(seed: int, make: Callable[[], Scheduler] = Scheduler, *, steps: int = 3
     world.run(until=_LONG * 24, steps=steps)
     _calm_down(world, weather, lookout)
     _ask_once_more(world, weather, lookout)
-    _rest(world, weather.shelf, scheduler, lookout)
+    _rest(world, scheduler, lookout)
     _close(world, scheduler, lookout, keep_engines=random.random() < 0.3)
     return world.steps
 
@@ -77,7 +77,7 @@ def _ask_once_more(world: World, weather: Weather, lookout: _Ledger) -> None:
         weather.ticket += 1
         ticket = TicketId(weather.ticket)
         asked[ticket] = model.name
-        _tell(world, Arrived(ticket, model.name))
+        world.tell(Arrived(ticket, model.name))
     world.run(until=world.now + _LONG)
     for ticket, name in asked.items():
         answer = lookout.answers.get(ticket)
@@ -94,7 +94,7 @@ def _is_policy(answer: Refuse, shelf: Shelf) -> bool:
     return reason in (Reason.not_on_demand, Reason.queue_full) or (no_room and pinned)
 
 
-def _rest(world: World, shelf: Shelf, scheduler: Scheduler, lookout: _Ledger) -> None:
+def _rest(world: World, scheduler: Scheduler, lookout: _Ledger) -> None:
     """At rest nothing is held, nothing is under way, and the default is back."""
     snapshot = scheduler.snapshot(world.now)
     if world.leases or snapshot.leases or snapshot.waiting:
@@ -104,29 +104,20 @@ def _rest(world: World, shelf: Shelf, scheduler: Scheduler, lookout: _Ledger) ->
     ]
     if moving:
         _fail(lookout, f"{moving} are under way though nobody asks")
-    homes = [model for model in shelf.models if model.default or model.pin]
-    if len(homes) == 1 and not _is_home(homes[0], scheduler, world):
+    homes = [view for view in snapshot.models if view.default or view.pin]
+    if len(homes) == 1 and homes[0].state is not State.ready:
         _fail(lookout, f"{homes[0].name} is not back")
-
-
-def _is_home(model: Model, scheduler: Scheduler, world: World) -> bool:
-    view = scheduler.snapshot(world.now).model(model.name)
-    return view is not None and view.state is State.ready
 
 
 def _close(world: World, scheduler: Scheduler, lookout: _Ledger, *, keep_engines: bool) -> None:
     ready = [inst.id for inst in scheduler.snapshot(world.now).instances]
-    _tell(world, ShutdownAsked(keep_engines))
+    world.tell(ShutdownAsked(keep_engines))
     world.run(until=world.now + _LONG)
     if not world.finished:
         _fail(lookout, "the shutdown does not finish")
     left = [inst.id for inst in scheduler.snapshot(world.now).instances]
     if left != (ready if keep_engines else []):
         _fail(lookout, f"the shutdown leaves {left} of {ready}, keep_engines={keep_engines}")
-
-
-def _tell(world: World, event: Event | Configured) -> None:
-    world.tell(event)
 
 
 def _fail(lookout: Lookout, what: str) -> None:
