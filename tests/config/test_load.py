@@ -138,6 +138,7 @@ def test_words_of_a_command_line_win() -> None:
         ({"log_level": "inof"}, "cannot use 'inof' as log_level: it must be 'debug'"),
         ({"port": 70000}, "cannot use this value of port"),
         ({"prot": 7}, "cannot use 'prot'"),
+        ({"keys": "file:x"}, "cannot read the secret file 'x': no file is read here"),
     ],
 )
 def test_words_of_a_command_line_are_judged_too(words: dict[str, object], said: str) -> None:

@@ -43,15 +43,24 @@ def view(status: Json, model: str) -> View:
     coming = [row for row in instances if row.get("state") not in {"gone", "stopping"}]
     waiting = any(row.get("model") == name and row.get("waiting") for row in output.rows(status, "queue"))
     failures = [row for row in output.rows(status, "failures") if row.get("model") == name]
+    leaving = [
+        row for row in output.rows(status, "instances") if row.get("state") in {"draining", "stopping", "parking"}
+    ]
     best = coming[-1] if coming else {}
     percent = best.get("percent")
     return View(
         loaded=bool(entry.get("loaded")),
         moving=bool(coming or waiting or entry.get("waiting")),
-        words=output.progress_words(best) if coming else "waiting for room" if waiting else "asked for",
+        words=output.progress_words(best) if coming else _waiting_words(leaving, waiting),
         percent=float(percent) if isinstance(percent, int | float) else None,
         failure=failures[0] if failures else None,
     )
+
+
+def _waiting_words(leaving: list[Json], waiting: bool) -> str:
+    if leaving:
+        return "waiting for " + ", ".join(str(row.get("model")) for row in leaving) + " to leave"
+    return "waiting for room" if waiting else "asked for"
 
 
 def find(status: Json, model: str) -> Json | None:
