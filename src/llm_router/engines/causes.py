@@ -157,7 +157,8 @@ def explain_by(table: Sequence[Cause], job: Job, ended: Ended | None, tail: Sequ
         if found:
             return _told(cause, found, job, tail)
     kind = FailureKind.timeout if ended is None else FailureKind.crashed
-    return Failure(kind, f"cannot start {job.model}: {_ending(ended)}{_last_words(tail)}", tuple(tail))
+    words = _last_words(tail)
+    return Failure(kind, f"cannot start {job.model}: {_ending(ended, words)}{words}", tuple(tail))
 
 
 def find(cause: Cause, tail: Sequence[str]) -> re.Match[str] | None:
@@ -196,7 +197,7 @@ def _device(job: Job, number: str) -> tuple[str, DeviceId | None]:
     return f" on GPU {name}", device
 
 
-def _ending(ended: Ended | None) -> str:
+def _ending(ended: Ended | None, words: str) -> str:
     if ended is None:
         return "its engine makes no progress"
     if ended.code is None:
@@ -205,7 +206,9 @@ def _ending(ended: Ended | None) -> str:
         return f"its engine ended by itself with exit code {ended.code}"
     number = -ended.code
     name = _SIGNALS.get(number, f"signal {number}")
-    guess = ", perhaps by the kernel for lack of main memory" if number == _SIGKILL else ""
+    # An engine that complained before was killed by itself: SGLang does that.
+    silent = number == _SIGKILL and "its log says" not in words
+    guess = ", perhaps by the kernel for lack of main memory" if silent else ""
     return f"its engine was killed by {name}{guess}"
 
 

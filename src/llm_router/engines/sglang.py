@@ -94,7 +94,7 @@ CAUSES: Final[tuple[Cause, ...]] = (
         "'llm-router models scan'",
     ),
     Cause(
-        r"does not match the quantization method specified",
+        r"does not match the quantization method specified|Cannot find the config file for (?:awq|gptq|fp8|w4|w8|modelopt)",
         FailureKind.bad_argument,
         "cannot load {model}: quantization in its args is not the one of its files; leave it out",
     ),
