@@ -308,7 +308,9 @@ def test_whatever_moves_is_not_given_up(vitals: Callable[[], Vitals]) -> None:
 
 def test_the_little_that_our_own_questions_move_does_not_count() -> None:
     world = World(able=10**5, vitals=lambda: Vitals(0.02 * now(), int(1000 * now()), int(5000 * now())))
-    assert failed(world.prove(limits=Limits(silent_s=10))).kind is FailureKind.timeout
+    failure = failed(world.prove(limits=Limits(silent_s=10)))
+    assert failure.kind is FailureKind.timeout
+    assert "nothing moved for 10 s" in failure.cause
 
 
 def test_being_cancelled_leaves_nothing_running() -> None:
