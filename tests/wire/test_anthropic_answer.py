@@ -1,10 +1,8 @@
 """Answers in Anthropic's form are what its own SDK reads, and a broken answer never looks whole."""
 
 import json
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import anthropic
@@ -12,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fakes.canned import answering
 from llm_router.wire.anthropic_answer import MessageStream, error_answer, message_answer
 from llm_router.wire.join import Joiner, joiner
 from llm_router.wire.sse import events, payload
@@ -302,37 +301,19 @@ def test_no_chunk_makes_it_fail_or_end_twice(chunks: list[Any]) -> None:
 
 
 @contextmanager
-def answering(kind: str, body: bytes, status: int = 200) -> Iterator[anthropic.Anthropic]:
+def sdk(kind: str, body: bytes, status: int = 200) -> Iterator[anthropic.Anthropic]:
     """The SDK, and a server that gives it this answer."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(status)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            with anthropic.Anthropic(
-                base_url=f"http://127.0.0.1:{server.server_port}", api_key="k", max_retries=0
-            ) as client:
-                yield client
-        finally:
-            server.shutdown()
-            thread.join()
+    with (
+        answering(kind, body, status) as address,
+        anthropic.Anthropic(base_url=address, api_key="k", max_retries=0) as client,
+    ):
+        yield client
 
 
 ASKED: Any = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}
 
 
+@pytest.mark.slow
 def test_the_sdk_reads_the_stream() -> None:
     body = streamed(
         chunk({"reasoning_content": "hm"}),
@@ -344,7 +325,7 @@ def test_the_sdk_reads_the_stream() -> None:
         USAGE,
         DONE,
     )
-    with answering("text/event-stream", body) as client, client.messages.stream(**ASKED) as stream:
+    with sdk("text/event-stream", body) as client, client.messages.stream(**ASKED) as stream:
         assert "".join(stream.text_stream) == "Let me"
         final = stream.get_final_message()
     assert [block.type for block in final.content] == ["thinking", "text", "tool_use"]
@@ -358,19 +339,19 @@ def test_the_sdk_reads_the_stream() -> None:
 def test_the_sdk_raises_a_broken_stream() -> None:
     body = streamed(chunk({"content": "a"}), b'{"error":{"message":"out of memory"}}')
     refused = pytest.raises(anthropic.APIStatusError, match="out of memory")
-    with answering("text/event-stream", body) as client, client.messages.stream(**ASKED) as stream, refused:
+    with sdk("text/event-stream", body) as client, client.messages.stream(**ASKED) as stream, refused:
         stream.until_done()
 
 
 def test_the_sdk_reads_a_whole_answer_and_an_error() -> None:
     whole = b'{"id":"c","model":"m","choices":[{"message":{"content":"Hi"},"finish_reason":"length"}],"usage":{"prompt_tokens":3,"completion_tokens":1}}'
-    with answering("application/json", message_answer(whole)) as client:
+    with sdk("application/json", message_answer(whole)) as client:
         answer = client.messages.create(**ASKED)
     assert answer.content[0].type == "text"
     assert (answer.content[0].text, answer.stop_reason, answer.usage.input_tokens) == ("Hi", "max_tokens", 3)
     error = error_answer(503, b'{"detail":"No models are currently loaded."}')
     refused = pytest.raises(anthropic.APIStatusError, match="No models are currently loaded")
-    with answering("application/json", error, 503) as client, refused as raised:
+    with sdk("application/json", error, 503) as client, refused as raised:
         client.messages.create(**ASKED)
     assert raised.value.type == "overloaded_error"
 

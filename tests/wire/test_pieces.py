@@ -160,7 +160,7 @@ FRAGMENTS = st.one_of(
 @given(st.lists(FRAGMENTS, max_size=10))
 def test_pieces_are_always_in_a_row_and_nothing_is_lost(fragments: list[dict[str, Any]]) -> None:
     found = steps(*(chunk(fragment) for fragment in fragments), chunk({}, "stop"))
-    depth, said = 0, {kind: "" for kind in Kind}
+    depth, said = 0, dict.fromkeys(Kind, "")
     kind = Kind.text
     for step in found[:-1]:
         match step:
