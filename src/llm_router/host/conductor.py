@@ -168,7 +168,7 @@ class Conductor:
         if held is None or held.lease is None:
             log.error("a lease was released twice or never granted: ticket %s of %s", ticket, exchange.model)
             return
-        if self._recorded is not None:
+        if self._recorded is not None and exchange.status:
             self._recorded(exchange)
         self._end_lease(ticket, held.lease, exchange.outcome)
 

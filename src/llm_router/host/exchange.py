@@ -8,6 +8,7 @@ the bytes of an answer mean. A lease is given back exactly once, by whatever roa
 import asyncio
 import time
 from enum import Enum
+from typing import Final
 
 from llm_router.core.words import EndReason, ModelName, Notice, Outcome, Refusal, TicketId
 from llm_router.host import desk as seam
@@ -26,6 +27,10 @@ from llm_router.wire.paths import Api
 _STREAM_LINES = (
     b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
 )
+#: How often a request is tried again by what befell it before any answer, and the pause between (seconds): an engine
+#: that has just died refuses connections until its end is known; one that died of the request must not kill many.
+_TRIES: Final = {"engine_unreachable": 20, "engine_broke_off": 1}
+_AGAIN_S: Final = 0.1
 
 
 class Place(Enum):
@@ -52,6 +57,8 @@ class Exchange:
         self._reply = Reply(
             client.transport, old=request.old, head_only=request.method == b"HEAD", keep=request.keep_alive
         )
+        self._wish: seam.Wish | None = None
+        self._tries = 0
         self._ticket: TicketId | None = None
         self._lease: seam.Lease | None = None
         self._notice: Notice | None = None
@@ -83,7 +90,7 @@ class Exchange:
             self._order = order.read(
                 self._request.route,
                 self._request.query,
-                heads.value_of(self._request.headers, b"content-type"),
+                self._request.fields.get(b"content-type", b""),
                 self._request.body,
             )
             self._find(self._order)
@@ -91,19 +98,24 @@ class Exchange:
             self._refuse(error.fault)
             return
         asked = self._order.asked
-        mode = order.status_mode(self._request.headers, self._road.limits.status_mode)
+        mode = order.status_mode(self._request.fields, self._road.limits.status_mode)
         api = self._request.route.api
         self._talks = asked.stream and api is not Api.other
         self._terms.face = status.face(api, mode, self._id, self._model, int(time.time()))
         self._terms.closing = not asked.structured
         self._terms.choices = asked.choices
         self._terms.wants_usage = asked.wants_usage
-        background = order.is_background(self._request.headers, asked)
+        background = order.is_background(self._request.fields, asked)
         visitor = self._request.visitor
-        self._place = Place.waiting
         self._began = self._terms.asked_at = self._loop.time()
-        wish = seam.Wish(self._model, visitor.caller, visitor.priority, background)
-        ticket = self._road.desk.arrive(wish, self)
+        self._wish = seam.Wish(self._model, visitor.caller, visitor.priority, background)
+        self._line_up()
+
+    def _line_up(self) -> None:
+        """Take a place in line; the grant or the refusal may come before this returns."""
+        assert self._wish is not None
+        self._place = Place.waiting
+        ticket = self._road.desk.arrive(self._wish, self)
         if self._place is not Place.waiting:
             return
         self._ticket = ticket
@@ -111,6 +123,16 @@ class Exchange:
             self._timer = self._loop.call_later(self._road.limits.commit_s, self._commit)
         elif self._road.limits.hold_s is not None:
             self._timer = self._loop.call_later(self._road.limits.hold_s, self._let_go)
+
+    def _line_up_again(self) -> None:
+        """The engine was dead when the request came to it. Nothing was answered, so nothing is lost by another try:
+        as soon as its end is known, the request waits for the next one."""
+        self._release(Outcome.failed)
+        self._tries += 1
+        self._ticket = self._answer = None
+        self._line = self._terms.opened
+        self._place = Place.waiting
+        self._timer = self._loop.call_later(_AGAIN_S, self._line_up)
 
     def _find(self, found: Order) -> None:
         desk = self._road.desk
@@ -239,9 +261,6 @@ class Exchange:
         has_body = bool(body) or self._request.method in (b"POST", b"PUT", b"PATCH")
         head = self._head(lease, len(body) if has_body else None)
         self._sending = Sending(head, body, self, no_body=self._request.method == b"HEAD")
-        self._request.body = b""
-        self._road.held_bytes -= self._request.held
-        self._request.held = 0
         self._road.pools.send(lease.host, lease.port, self._sending)
 
     def _head(self, lease: seam.Lease, length: int | None) -> bytes:
@@ -264,6 +283,7 @@ class Exchange:
 
     def answered(self, status: int, headers: heads.Headers, length: int | None) -> None:
         self._place = Place.answering
+        self._let_go_of_body()
         now = self._loop.time()
         self._first = now - self._asked
         kind = heads.value_of(headers, b"content-type").lower()
@@ -319,6 +339,10 @@ class Exchange:
 
     def failed(self, trouble: Trouble) -> None:
         self._sending = None
+        most = _TRIES.get(trouble.code, 0)
+        if self._place is Place.asking and self._tries < most and not trouble.answered:
+            self._line_up_again()
+            return
         self._break(errors.engine(trouble.code, trouble.text), Outcome.failed)
 
     # The end
@@ -424,8 +448,7 @@ class Exchange:
         self._place = Place.over
         self._stop_timer()
         self._road.exchanges.discard(self)
-        self._road.held_bytes -= self._request.held
-        self._request.held = 0
+        self._let_go_of_body()
         sending, self._sending = self._sending, None
         if sending is not None:
             if self._answer is not None and self._answer.done and outcome is not Outcome.left:
@@ -436,6 +459,11 @@ class Exchange:
             self._tunnel.abort()
         self._release(outcome)
         self._client.finished(self._reply.keep)
+
+    def _let_go_of_body(self) -> None:
+        self._request.body = b""
+        self._road.held_bytes -= self._request.held
+        self._request.held = 0
 
     def _release(self, outcome: Outcome) -> None:
         lease, self._lease = self._lease, None
