@@ -94,7 +94,10 @@ def test_calls_without_an_index_are_whole() -> None:
 
 def test_a_call_that_goes_on_after_its_end_has_failed() -> None:
     found = steps(chunk(call(0, "1", "f")), chunk({"content": "t"}), chunk(call(0, "2")), chunk({}, "stop"))
-    assert short(found)[-1] == "failed: the engine went on with a tool call that it had ended"
+    says = "failed: the engine went on with a tool call that it had ended"
+    assert short(found)[-1] == says
+    both = {"tool_calls": [*call(0, "2")["tool_calls"], *call(1, "3")["tool_calls"]]}
+    assert short(steps(chunk(call(0, "1", "f")), chunk({"content": "t"}), chunk(both)))[-1] == says
 
 
 @pytest.mark.parametrize(
