@@ -19,6 +19,7 @@ from llm_router.host.supervisors.supervisor import Exit, Handle
 
 VERSION: Final = 1
 _TOKEN_LENGTH: Final = 32
+_REMOVED: Final = ".removed"
 
 
 class RecordError(Exception):
@@ -124,7 +125,13 @@ class Folder:
         self._write("stop", str(grace_s).encode())
 
     def remove(self) -> None:
-        shutil.rmtree(self.path, ignore_errors=True)
+        """Forget it at one stroke: a half-removed folder would look like an instance without an exit."""
+        removed = self.path.with_name(f"{self.path.name}{_REMOVED}")
+        try:
+            self.path.rename(removed)
+        except FileNotFoundError:
+            return  # somebody else does the same
+        shutil.rmtree(removed, ignore_errors=True)
 
     def _read(self, name: str, kind: type[R]) -> R | None:
         path = self.path / name
@@ -176,6 +183,8 @@ class Shelf:
 
         ``spare`` are the tokens of those whose exit is still to be read.
         """
+        for unfinished in self._root.glob(f"*{_REMOVED}"):
+            shutil.rmtree(unfinished, ignore_errors=True)
         ended: list[tuple[float, Folder]] = []
         for folder in self:
             try:
