@@ -3,9 +3,10 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Self
+from dataclasses import dataclass
+from typing import Self, cast
+
+from llm_router.host.tasks import Tasks
 
 
 @dataclass(frozen=True)
@@ -26,19 +27,19 @@ class Seen:
         return value
 
 
-@dataclass
 class Talk:
-    """One connection during one request: what a script may do with it."""
+    """One request being answered: what a script may do with its connection."""
 
-    request: Seen
-    reader: asyncio.StreamReader
-    writer: asyncio.StreamWriter
-    #: Set when the other side closed the connection.
-    gone: asyncio.Event
+    def __init__(self, connection: "_Connection", request: Seen) -> None:
+        self._connection = connection
+        self.request = request
+        #: Set when the other side closed the connection.
+        self.gone = connection.gone
 
     async def send(self, data: bytes) -> None:
-        self.writer.write(data)
-        await self.writer.drain()
+        await self._connection.writable.wait()
+        if not self.gone.is_set():
+            self._connection.transport.write(data)
 
     async def json(self, value: object, status: str = "200 OK", extra: bytes = b"") -> None:
         body = json.dumps(value).encode()
@@ -46,7 +47,7 @@ class Talk:
         await self.send(head % (status.encode(), extra, len(body)) + body)
 
     async def events(self, *blocks: bytes, end: bool = True) -> None:
-        """A chunked event stream; each block is its own chunk and its own write."""
+        """A chunked event stream; each block is a chunk of its own."""
         await self.send(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
         for block in blocks:
             await self.chunk(block)
@@ -56,93 +57,108 @@ class Talk:
     async def chunk(self, block: bytes) -> None:
         await self.send(b"%x\r\n%b\r\n" % (len(block), block))
 
+    def close(self) -> None:
+        self._connection.transport.close()
+
     def abort(self) -> None:
-        self.writer.transport.abort()
+        self._connection.transport.abort()
+
+    def pause(self) -> None:
+        """Read no more of the other side."""
+        self._connection.transport.pause_reading()
 
 
 Script = Callable[[Talk], Awaitable[None]]
 
 
-@dataclass
 class Backend:
-    """Listens on a port of its own and plays ``script`` for each request."""
+    """Listens on a port of its own and plays ``script`` for each request.
 
-    script: Script
-    requests: list[Seen] = field(default_factory=list)
-    connections: int = 0
-    left: int = 0
-    port: int = 0
-    _server: asyncio.Server | None = None
-    _tasks: set["asyncio.Task[None]"] = field(default_factory=set)
+    ``left`` counts the requests whose client went away before the script was through.
+    """
+
+    def __init__(self, script: Script) -> None:
+        self.script = script
+        self.requests: list[Seen] = []
+        self.connections = 0
+        self.left = 0
+        self.port = 0
+        self.tasks = Tasks("backend")
+        self.open: set[_Connection] = set()
+        self._server: asyncio.Server | None = None
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=2**26)
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: _Connection(self), "127.0.0.1", 0)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
+    async def __aexit__(self, *_: object) -> None:
         assert self._server is not None
         self._server.close()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        self.connections += 1
-        try:
-            while (seen := await _read(reader)) is not None:
-                self.requests.append(seen)
-                if not await self._play(seen, reader, writer):
-                    break
-        except (ConnectionError, asyncio.CancelledError):
-            pass
-        finally:
-            self._tasks.discard(task)
-            writer.close()
-
-    async def _play(self, seen: Seen, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        gone = asyncio.Event()
-        script = asyncio.ensure_future(self._run(Talk(seen, reader, writer, gone)))
-        watch = asyncio.ensure_future(_until_eof(reader, gone))
-        try:
-            await script
-        finally:
-            self.left += gone.is_set()
-            script.cancel()
-            watch.cancel()
-            await asyncio.gather(watch, script, return_exceptions=True)
-        return not writer.transport.is_closing() and not gone.is_set()
-
-    async def _run(self, talk: Talk) -> None:
-        await self.script(talk)
+        for connection in tuple(self.open):
+            connection.transport.abort()
+        await self.tasks.aclose()
 
 
-async def _until_eof(reader: asyncio.StreamReader, gone: asyncio.Event) -> None:
-    """Notice the end of the connection without taking bytes of a next request."""
-    while not reader.at_eof():
-        if reader._eof or reader.exception() is not None:  # type: ignore[attr-defined]
-            break
-        wait = reader._wait_for_data("watch") if not reader._buffer else asyncio.sleep(0.01)  # type: ignore[attr-defined]
-        try:
-            await wait
-        except ConnectionError:
-            break
-    gone.set()
+class _Connection(asyncio.Protocol):
+    """Takes requests of known length, one after the other."""
+
+    transport: asyncio.Transport
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._bytes = bytearray()
+        self._busy = False
+        self.gone = asyncio.Event()
+        self.writable = asyncio.Event()
+        self.writable.set()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+        self._backend.connections += 1
+        self._backend.open.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._backend.open.discard(self)
+        self._backend.left += self._busy
+        self.gone.set()
+        self.writable.set()
+
+    def pause_writing(self) -> None:
+        self.writable.clear()
+
+    def resume_writing(self) -> None:
+        self.writable.set()
+
+    def data_received(self, data: bytes) -> None:
+        self._bytes += data
+        self._next()
+
+    def _next(self) -> None:
+        if not self._busy and (seen := _take(self._bytes)) is not None:
+            self._busy = True
+            self._backend.requests.append(seen)
+            self._backend.tasks.spawn("script", self._play(seen))
+
+    async def _play(self, seen: Seen) -> None:
+        await self._backend.script(Talk(self, seen))
+        self._busy = False
+        self._next()
 
 
-async def _read(reader: asyncio.StreamReader) -> Seen | None:
-    try:
-        head = await reader.readuntil(b"\r\n\r\n")
-    except (asyncio.IncompleteReadError, ConnectionError):
+def _take(data: bytearray) -> Seen | None:
+    end = data.find(b"\r\n\r\n")
+    if end < 0:
         return None
-    first, *lines = head[:-4].decode("latin-1").split("\r\n")
+    first, *lines = data[:end].decode("latin-1").split("\r\n")
     method, target, _ = first.split(" ")
     headers = [(name.lower(), value) for name, value in (line.split(": ", 1) for line in lines)]
     length = next((int(value) for name, value in headers if name == "content-length"), 0)
-    body = await reader.readexactly(length)
+    if len(data) < end + 4 + length:
+        return None
+    body = bytes(data[end + 4 : end + 4 + length])
+    del data[: end + 4 + length]
     return Seen(method, target, headers, body)
 
 

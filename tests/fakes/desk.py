@@ -74,7 +74,14 @@ class FakeDesk:
         self.granted += 1
         waiter.granted(
             Lease(
-                ticket, InstanceId("m#1"), wish.model, "127.0.0.1", self.port, self.dialect, self.waited_s, self.loaded_s
+                ticket,
+                InstanceId("m#1"),
+                wish.model,
+                "127.0.0.1",
+                self.port,
+                self.dialect,
+                self.waited_s,
+                self.loaded_s,
             )
         )
 

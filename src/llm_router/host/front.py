@@ -66,6 +66,7 @@ class Front(HttpToolsProtocol):
         self._in_head = False
         self._head_bytes = 0
         self._head_done = False
+        self._hosts = 0
         #: Nothing more is read: the framing is lost.
         self._dead = False
         self._tunnelled = False
@@ -162,6 +163,7 @@ class Front(HttpToolsProtocol):
         self._in_head = True
         self._head_bytes = 0
         self._head_done = False
+        self._hosts = 0
         self._deadline = self.loop.time() + self._limits.head_s
 
     def on_url(self, url: bytes) -> None:
@@ -172,10 +174,16 @@ class Front(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._head_done:
             return  # a trailer: it must not look like a header of the request
-        if len(self.headers) >= self._limits.max_headers:
+        headers = self.headers
+        if len(headers) >= self._limits.max_headers:
             self._fail(_bad("cannot read the request: it has too many headers", "head_too_large", 431))
             return
-        super().on_header(name, value)
+        name = name.lower()
+        if name == b"host":
+            self._hosts += 1
+        elif name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         self._in_head = False
@@ -202,8 +210,7 @@ class Front(HttpToolsProtocol):
         """What llhttp lets through and the road does not."""
         if self.parser.get_http_version() not in ("1.1", "1.0"):
             return _bad("cannot read the request: it is not HTTP/1.1", "http_version", 505)
-        hosts = sum(name == b"host" for name, _ in self.headers)
-        if hosts > 1 or (hosts == 0 and self.parser.get_http_version() == "1.1"):
+        if self._hosts > 1 or (self._hosts == 0 and self.parser.get_http_version() == "1.1"):
             return _bad("cannot read the request: it must have exactly one Host header")
         if not self.url.startswith((b"/", b"http://", b"https://")):
             return _bad("cannot read the request: its address is neither a path nor a URL")
@@ -216,8 +223,8 @@ class Front(HttpToolsProtocol):
         request.keep_alive = not old and self.parser.should_keep_alive() and not self.parser.should_upgrade()
         request.expects = self.expect_100_continue and not old
         request.peer = self.client[0] if self.client else ""
-        if self.parser.should_upgrade() and heads.value_of(self.headers, b"upgrade").lower() == b"websocket":
-            request.upgrade = heads.value_of(self.headers, b"upgrade")
+        if self.parser.should_upgrade() and request.fields.get(b"upgrade", b"").lower() == b"websocket":
+            request.upgrade = request.fields.get(b"upgrade", b"")
         request.fault = self._admit(request)
         before = self.cycle
         self.cycle = cast("Any", request)
@@ -230,16 +237,16 @@ class Front(HttpToolsProtocol):
 
     def _admit(self, request: Request) -> Fault | None:
         """Judge the head of a request for an engine, before its body is read."""
-        origin = heads.value_of(request.headers, b"origin")
-        host = heads.value_of(request.headers, b"host").decode("latin-1")
+        origin = request.fields.get(b"origin")
+        host = request.fields.get(b"host", b"").decode("latin-1")
         if origin and not access.allowed(origin.decode("latin-1"), host, self._limits.origins):
             text = f"cannot serve pages of {origin.decode('latin-1')}: allow them under `server.origins`"
             return _bad(text, "origin_not_allowed", 403)
-        request.origin = origin
-        ident = heads.value_of(request.headers, b"x-request-id")
+        request.origin = origin or b""
+        ident = request.fields.get(b"x-request-id", b"")
         if 0 < len(ident) <= 128 and ident.isascii() and ident.decode().isprintable():
             request.ident = ident.decode()
-        length = heads.value_of(request.headers, b"content-length")
+        length = request.fields.get(b"content-length")
         if length and int(length) > self._limits.max_body:
             return self._too_large()
         if not request.route.path:
@@ -280,7 +287,7 @@ class Front(HttpToolsProtocol):
         if request.expects:
             self.transport.write(_CONTINUE)
         self._deadline = self.loop.time() + self._limits.body_s
-        length = heads.value_of(request.headers, b"content-length")
+        length = request.fields.get(b"content-length")
         if length and int(length) > self._limits.big_body and self._hold(request, int(length)):
             self._big = BigBody(self, request, int(length))
 

@@ -42,6 +42,7 @@ class Request:
         "disconnected",
         "expects",
         "fault",
+        "fields",
         "headers",
         "held",
         "ident",
@@ -73,6 +74,8 @@ class Request:
         self.path = path
         self.query = query
         self.headers = headers
+        #: The headers by name, for those that come once.
+        self.fields = dict(headers)
         self.body: bytes | bytearray = b""
         #: Bytes of the body that count against the road's limit.
         self.held = 0

@@ -96,7 +96,7 @@ def request_head(
     own = {name.lower().encode("ascii"): value.encode("latin-1") for name, value in extra}
     named = _nominated(headers)
     for name, value in headers:
-        if name in _NOT_ASKED or name in own or name in named or name.startswith(_OURS):
+        if name in _NOT_ASKED or name.startswith(_OURS) or name in own or name in named:
             continue
         parts += (name, b": ", value, b"\r\n")
     for name, value in own.items():

@@ -4,12 +4,13 @@ This file knows where a request names its model (JSON, form, query, path) and wh
 It refuses to know which models exist and who serves them.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import parse_qsl, quote, urlencode
 
 from llm_router.engines.engine import Dialect
-from llm_router.wire import heads, multipart, openai
+from llm_router.wire import multipart, openai
 from llm_router.wire.errors import BadRequestError
 from llm_router.wire.openai import Asked, Body
 from llm_router.wire.paths import Api, Route, raw_candidates
@@ -98,19 +99,17 @@ def target_for(order: Order, path: bytes, dialect: Dialect, model: str) -> bytes
     return b"%b?%b" % (path, query)
 
 
-def status_mode(headers: heads.Headers, default: str) -> str:
+def status_mode(fields: Mapping[bytes, bytes], default: str) -> str:
     """How the client wants to be told of a wait: its header, else ``default``; unknown words are passed over."""
-    for name, value in headers:
-        if name in (b"x-router-status", b"x-llm-router-status"):
-            word = value.decode("latin-1").strip().lower()
-            word = "off" if word == "none" else word
-            return word if word in ("event", "comment", "off") else default
-    return default
+    value = fields.get(b"x-router-status") or fields.get(b"x-llm-router-status")
+    if not value:
+        return default
+    word = value.decode("latin-1").strip().lower()
+    word = "off" if word == "none" else word
+    return word if word in ("event", "comment", "off") else default
 
 
-def is_background(headers: heads.Headers, asked: Asked) -> bool:
+def is_background(fields: Mapping[bytes, bytes], asked: Asked) -> bool:
     """Whether nobody waits for this answer: the task header says so or, without one, the request looks like it."""
-    for name, value in headers:
-        if name == b"x-router-task":
-            return value.decode("latin-1").strip() in openai.BACKGROUND_TASKS
-    return asked.task
+    task = fields.get(b"x-router-task")
+    return asked.task if task is None else task.decode("latin-1").strip() in openai.BACKGROUND_TASKS
