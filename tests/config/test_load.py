@@ -131,6 +131,13 @@ def test_words_of_a_command_line_win() -> None:
     assert found.with_server() == found
 
 
+def test_a_command_line_that_opens_the_router_is_warned_of() -> None:
+    found = config("server: {allow_remote: true, insecure: true}\nmodels: {a: {command: x}}")
+    assert found.warnings == ()
+    (warning,) = found.with_server(host="0.0.0.0").warnings
+    assert warning.text == "the router listens beyond this machine without keys"
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -148,7 +155,7 @@ def test_words_of_a_command_line_are_judged_too(words: dict[str, object], said: 
 
 def test_an_engine_may_be_spelled_as_people_do() -> None:
     found = parse("models: {a: {backend: llama.cpp, path: x}, b: {backend: custom, command: y}}", "x", {}, no_file)
-    assert (found.engine_of("a"), found.engine_of("b")) == ("llama.cpp", "custom")
+    assert (found.engine_of("a"), found.engine_of("b")) == ("llamacpp", "command")
     with pytest.raises(ConfigError, match=r"no backend 'llama.cp'\. Did you mean 'llama.cpp'"):
         parse("models: {a: {backend: llama.cp, path: x}}", "x", {}, no_file)
 

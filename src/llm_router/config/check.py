@@ -47,6 +47,12 @@ def check_server(server: Server, host: Place) -> Iterator[Problem]:
         )
 
 
+def warn_server(server: Server, host: Place) -> Iterator[Problem]:
+    """What is allowed and should be known; ``host`` is where the address stands."""
+    if not server.loopback and not server.keys:
+        yield Problem(host, "the router listens beyond this machine without keys")
+
+
 def _check_scheduler(tree: Tree, scheduler: Scheduler) -> Iterator[Problem]:
     if scheduler.quantum_min > scheduler.quantum_max:
         path = ("scheduler", "quantum_min")
@@ -149,8 +155,7 @@ def warnings(tree: Tree, document: Document, plain_keys: int) -> Iterator[Proble
             "a key stands in the configuration as it is: who can read the file can use it",
             "Replace it by what `llm-router keys hash` prints, or by file:PATH",
         )
-    if not document.server.loopback and not document.server.keys:
-        yield Problem(tree.place(("server", "host")), "the router listens beyond this machine without keys")
+    yield from warn_server(document.server, tree.place(("server", "host")))
     if not document.models:
         yield Problem(tree.place(()), "no models are configured: every request will be answered with 404")
     for name, entry in document.models.items():

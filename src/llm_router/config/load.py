@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pydantic import ValidationError
 
 from llm_router.config import tree as yaml
-from llm_router.config.check import backend_name, check_server, crosscheck, warnings
+from llm_router.config.check import backend_name, check_server, crosscheck, warn_server, warnings
 from llm_router.config.explain import translate
 from llm_router.config.problems import ConfigError, Place, Problem
 from llm_router.config.schema import Backend, Document, Entry, Scheduler, Server
@@ -39,9 +39,10 @@ class Config:
         return name, self.backends.get(name) or Backend(engine=name)
 
     def engine_of(self, model: str) -> str:
-        """The engine's word for the model."""
+        """The name of the engine that serves the model, however the file spells it."""
         name, backend = self.backend_of(model)
-        return backend.engine or name
+        word = backend.engine or name
+        return registry.canonical(word) or word
 
     def load_timeout(self, model: str) -> float:
         """Seconds that the model may load."""
@@ -58,7 +59,8 @@ class Config:
         problems = list(check_server(server, here.place(())))
         if problems:
             raise ConfigError(problems)
-        return replace(self, server=server)
+        more = tuple(warn_server(server, here.place(()))) if server.loopback != self.server.loopback else ()
+        return replace(self, server=server, warnings=(*self.warnings, *more))
 
     def resolve(self, name: str) -> str | None:
         """The model of this name or alias; ``""`` gives the default model. ``None`` if there is none."""

@@ -90,10 +90,10 @@ def _device(gpu: int | str, devices: Sequence[DeviceId]) -> DeviceId:
 def revision(config: Config, model: str) -> str:
     """A short hash of all that makes another instance of the model; equal texts give equal hashes anywhere."""
     entry = config.models[model]
-    name, backend = config.backend_of(model)
+    _, backend = config.backend_of(model)
     facts = {
         "model": model,
-        "engine": backend.engine or name,
+        "engine": config.engine_of(model),
         "entry": {key: getattr(entry, key) for key in _INSTANCE},
         "backend": {key: getattr(backend, key) for key in _BACKEND_INSTANCE},
         "folder": config.folder,
