@@ -127,7 +127,7 @@ class KeepsCancelledRoom(Scheduler):
 
     def __init__(self) -> None:
         super().__init__()
-        self._settle._is_load_wanted = lambda line, inst: True  # type: ignore[method-assign]
+        self._settle._parting._is_load_wanted = lambda line, inst: True  # type: ignore[method-assign]
 
 
 def _with(rules: Callable[[], Rules]) -> Callable[[], Scheduler]:

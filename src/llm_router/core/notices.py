@@ -41,10 +41,9 @@ class Notices:
         #: The models that wait for room, in the order in which they will be served, as of the last settling.
         self._order: tuple[ModelName, ...] = ()
 
-    def tell(self, now: float) -> None:
-        """One ``Tell`` for each model whose waiters would read something new."""
-        lines = [line for line in self._book.lines.values() if line.queue]
-        self._order = tuple(line.name for line in self._batches.contenders()) if lines else ()
+    def tell(self, order: tuple[ModelName, ...], now: float) -> None:
+        """One ``Tell`` for each model whose waiters would read something new; ``order`` is who waits for room."""
+        self._order = order
         for line in self._book.lines.values():
             if not line.queue:
                 line.told = None

@@ -12,6 +12,7 @@ from llm_router.core.costs import Costs
 from llm_router.core.instance import FREEING, LOADING, Instance, State
 from llm_router.core.room import Holding, Leaver, Plan, Room, Want
 from llm_router.core.rules import Rules
+from llm_router.core.words import ModelName
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,7 @@ class Placing:
         self._costs = costs
         self._rules = rules
         self._batches = batches
+        self._hopes: dict[ModelName, tuple[Room, object, Plan | None]] = {}
 
     def want(self, line: Line) -> Want:
         """What the model asks for: a parked one can only wake where it sleeps."""
@@ -65,12 +67,23 @@ class Placing:
                 later.append(self._leaver(inst, resident, holding, now))
             else:
                 staying.append(holding)
-        room = self._book.room
-        plan = room.plan(want, (*staying, *(one.holding for one in later)), leavers)
+        plan = self._book.room.plan(want, (*staying, *(one.holding for one in later)), leavers)
         if plan is not None or not later:
             return Attempt(plan)
-        hoped = room.plan(want, staying, (*leavers, *later))
+        hoped = self._hope(line, want, staying, (*leavers, *later))
         return Attempt(None, due, hoped) if hoped else Attempt(None)
+
+    def _hope(self, line: Line, want: Want, staying: list[Holding], leavers: tuple[Leaver, ...]) -> Plan | None:
+        """The plan for which some turns are not over; remembered, because it is asked for at every step.
+
+        Ranks change all the time and are not looked at: the plan is made anew before anybody has to leave.
+        """
+        asked = (want, tuple(staying), tuple((one.instance, one.holding, one.parked) for one in leavers))
+        known = self._hopes.get(line.name)
+        if known is None or known[0] is not self._book.room or known[1] != asked:
+            known = self._book.room, asked, self._book.room.plan(want, staying, leavers)
+            self._hopes[line.name] = known
+        return known[2]
 
     def is_possible(self, line: Line, *, dirty_too: bool) -> bool:
         """Whether it would fit if everybody but the pinned left; ``dirty_too``: and all memory came back."""

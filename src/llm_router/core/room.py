@@ -110,8 +110,8 @@ class Room:
         that makes room too.
         """
         devices = self.fit(want, (*staying, *(leaver.holding for leaver in leavers)))
-        if devices is not None:
-            return Plan(devices)
+        if devices is not None or not leavers:
+            return None if devices is None else Plan(devices)
         ranked = sorted(leavers, key=lambda leaver: -leaver.rank)
         for count in range(1, min(_TRIED, len(ranked)) + 1):
             best = max(

@@ -39,14 +39,14 @@ from llm_router.core.events import (
     Withdrawn,
     Woken,
 )
-from llm_router.core.instance import COMING, FREEING, LOADING, Instance, State, Why
+from llm_router.core.instance import FREEING, LOADING, Instance, State, Why
 from llm_router.core.notices import Notices
+from llm_router.core.operator import Operator
 from llm_router.core.rules import Rules
 from llm_router.core.settle import Settle
 from llm_router.core.snapshot import Snapshot, photograph
 from llm_router.core.tickets import Ticket
-from llm_router.core.trouble import Trouble
-from llm_router.core.words import DeviceId, Failure, Footprint, InstanceId, Model, Notice, Outcome, Reason, TicketId
+from llm_router.core.words import DeviceId, Failure, Footprint, InstanceId, Notice, Outcome, Reason, TicketId
 
 
 class Policy(Protocol):
@@ -70,6 +70,7 @@ class Scheduler:
         self._book = Book(serial)
         self._costs = Costs()
         self._acts = Acts(self._book, self._costs)
+        self._operator = Operator(self._book, self._acts, self._costs)
         self._settle = Settle(self._book, self._acts, self._costs, self._rules)
         self._notices = Notices(self._book, self._acts, self._costs, self._settle.batches)
 
@@ -104,7 +105,7 @@ class Scheduler:
 
     def _follow(self, event: Event, now: float) -> None:  # noqa: ARG002  (whatever happened, all is derived anew)
         self._settle.run(now)
-        self._notices.tell(now)
+        self._notices.tell(self._settle.order, now)
 
     def _write_down(self, event: Event, now: float) -> None:
         match event:
@@ -118,15 +119,15 @@ class Scheduler:
                 if ticket in self._book.leases:
                     self._book.leases[ticket].moved_at = now
             case Configured():
-                self._on_configured(event)
+                self._operator.configure(event)
             case Cleaned(device):
                 self._book.dirty.discard(device)
                 self._book.refresh_room()
             case Adopted():
-                self._on_adopted(event, now)
+                self._operator.adopt(event, now)
             case UnloadAsked(model):
                 if model in self._book.lines:
-                    self._on_unload_asked(self._book.lines[model], now)
+                    self._operator.unload(self._book.lines[model], now)
             case PinAsked(model, pin):
                 if model in self._book.lines:
                     self._book.lines[model].pin = pin
@@ -135,7 +136,7 @@ class Scheduler:
                 if model in self._book.lines:
                     self._book.lines[model].trouble.clear()
             case ShutdownAsked(keep_engines):
-                self._on_shutdown_asked(keep_engines=keep_engines)
+                self._operator.shut_down(keep_engines=keep_engines)
             case Ticked():
                 pass
             case _:
@@ -294,102 +295,3 @@ class Scheduler:
         self._acts.gone(inst, now)
         if line.removed and line.current is None:
             del self._book.lines[line.name]
-
-    def _on_adopted(self, event: Adopted, now: float) -> None:
-        """A running engine takes its place in the book. What has no place there is stopped.
-
-        The configuration must be known first: an engine of an unknown model is a leftover.
-        """
-        book = self._book
-        if event.instance in book.instances:
-            return
-        _, _, number = event.instance.rpartition("#")
-        if number.isdecimal():
-            book.serial = max(book.serial, int(number))
-        line = book.lines.get(event.model)
-        if line is None:
-            line = book.lines[event.model] = Line(Model(event.model), removed=True)
-        if line.current is not None and line.current.state in (State.planned, State.cleared):
-            self._acts.drop(line.current, now)
-        footprint = line.footprint
-        size = footprint.per_device if footprint else None
-        parked = footprint.parked if footprint and line.model.parkable else None
-        inst = Instance(
-            event.instance,
-            event.model,
-            line.model.revision,
-            event.devices,
-            size,
-            parked,
-            State.starting,
-            now,
-            taken=size,
-            adopted=True,
-            work_since=now,
-        )
-        book.instances[inst.id] = inst
-        if line.current is None and not line.removed and not book.closing:
-            line.current = inst
-            self._acts.prove(inst, now)
-        else:
-            self._acts.stop(inst, Why.removed, now, polite=True)
-
-    # The operator
-
-    def _on_configured(self, event: Configured) -> None:
-        book = self._book
-        book.configure(event.devices, event.settings)
-        wanted = {model.name: model for model in event.models}
-        for line in list(book.lines.values()):
-            if line.name not in wanted:
-                line.removed = True
-                self._acts.refuse_all(line, Reason.unknown_model)
-                self._costs.forget(line.name)
-                if line.current is None:
-                    del book.lines[line.name]
-        for model in event.models:
-            if model.name not in book.lines:
-                book.lines[model.name] = Line(model, preload_due=model.preload)
-            line = book.lines[model.name]
-            if line.removed or line.model.revision != model.revision:
-                self._revise(line, model)
-            line.model = model
-            line.pin = model.pin
-
-    def _revise(self, line: Line, model: Model) -> None:
-        """The model changed: what was remembered belongs to the old revision. Who waits goes on waiting."""
-        line.removed = line.dismissed = False
-        line.trouble = Trouble()
-        line.learnt = None
-        line.preload_due = model.preload
-        self._costs.forget(line.name)
-
-    def _on_unload_asked(self, line: Line, now: float) -> None:
-        """Who waits now is refused: the operator wants the memory, and a start for them would take it back.
-
-        Who asks later is served: that is a new wish, and it is what people expect of ``unload``. A pin or a
-        default does not bring it back by itself.
-        """
-        line.dismissed = True
-        line.preload_due = False
-        self._acts.refuse_all(line, Reason.unloaded)
-        inst = line.current
-        if inst is None:
-            return
-        if inst.state is State.ready:
-            self._acts.drain(inst, Why.unloaded, now, park=False)
-        elif inst.state is State.draining:
-            inst.why = Why.unloaded
-            inst.to_park = False
-        elif inst.state in COMING and inst.state is not State.called:
-            self._acts.drop(inst, now)
-        elif inst.state in (*LOADING, State.parked, State.called):
-            self._acts.stop(inst, Why.unloaded, now, polite=True)
-
-    def _on_shutdown_asked(self, *, keep_engines: bool) -> None:
-        book = self._book
-        if not book.closing:
-            book.keep_engines = keep_engines
-        book.closing = True
-        for line in book.lines.values():
-            self._acts.refuse_all(line, Reason.shutting_down)

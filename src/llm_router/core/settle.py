@@ -5,28 +5,30 @@ visits each model and each instance, never each ticket. The small decisions them
 """
 
 from dataclasses import replace
-from heapq import heappop
 from math import inf
 from typing import Final
 
 from llm_router.core.acts import Acts
+from llm_router.core.agenda import Agenda
 from llm_router.core.batches import Batches
 from llm_router.core.book import Book, Line
 from llm_router.core.commands import Finish
 from llm_router.core.costs import Costs
-from llm_router.core.instance import COMING, LOADING, Instance, State, Why
+from llm_router.core.instance import COMING, Instance, State, Why
+from llm_router.core.parting import Parting
+from llm_router.core.patience import Patience
 from llm_router.core.placing import Attempt, Placing
 from llm_router.core.room import Plan
-from llm_router.core.rules import EPSILON, Rules
+from llm_router.core.rules import Rules
 from llm_router.core.tickets import Ticket
-from llm_router.core.words import EndReason, Failure, FailureKind, InstanceId, Reason
+from llm_router.core.words import EndReason, Failure, FailureKind, InstanceId, ModelName, Reason
 
 #: A settling that does not come to rest within so many rounds is a bug, and says so.
 _ROUNDS: Final = 1000
 
 
 class Settle:
-    """One settling machine per scheduler; ``due`` is when it would like to be asked again."""
+    """One settling machine per scheduler."""
 
     def __init__(self, book: Book, acts: Acts, costs: Costs, rules: Rules) -> None:
         self._book = book
@@ -35,18 +37,25 @@ class Settle:
         self._rules = rules
         self.batches = Batches(book, costs, rules)
         self.placing = Placing(book, costs, rules, self.batches)
-        self.due = inf
-        #: Somebody with a foreground ticket waits for room that others hold.
-        self._contested = False
+        self._agenda = Agenda()
+        self._parting = Parting(book, acts, rules, self.batches, self._agenda)
+        self._patience = Patience(book, acts, rules, self._agenda)
+        #: The models that wait for room, in the order in which they will be served.
+        self.order: tuple[ModelName, ...] = ()
+
+    @property
+    def due(self) -> float:
+        """When something will follow from time alone; infinite if only events can help."""
+        return self._agenda.due
 
     def run(self, now: float) -> None:
         """Decide until nothing changes. Raises ``RuntimeError`` if that never happens."""
         for _ in range(_ROUNDS):
             done = self._acts.done
-            self.due = inf
-            self._let_go(now)
-            self._expire(now)
-            self._answer_troubled(now)
+            self._agenda.due = inf
+            self._parting.run(now)
+            self._patience.expire(now)
+            self._patience.answer_troubled(now)
             self._plan(now)
             self._make_room(now)
             self._drain(now)
@@ -57,171 +66,12 @@ class Settle:
             raise RuntimeError(f"cannot settle at {now:g}: {self._book.instances}, {list(self._book.lines.values())}")
         self._finish()
 
-    def _at(self, moment: float) -> None:
-        self.due = min(self.due, moment)
-
-    # Who leaves of his own accord
-
-    def _let_go(self, now: float) -> None:
-        for inst in list(self._book.instances.values()):
-            line = self._book.line_of(inst)
-            if inst.state is State.ready:
-                why = self._why_leave(line, inst, now)
-                if why is not None:
-                    park = why is Why.idle and inst.parked_size is not None and line.model.parkable
-                    self._acts.drain(inst, why, now, park=park)
-            elif inst.state is State.draining:
-                self._reconsider(line, inst, now)
-            elif inst.state is State.parked:
-                why = self._why_gone(line, inst)
-                if why is not None and not self._book.keep_engines:
-                    self._acts.stop(inst, why, now, polite=True)
-            elif inst.state in COMING:
-                if not self._is_load_wanted(line, inst):
-                    self._call_off(line, inst, now)
-            elif inst.state in LOADING and not self._may_load_on(line, inst, now):
-                self._acts.stop(inst, self._why_gone(line, inst) or Why.cancelled, now, polite=True)
-
-    def _call_off(self, line: Line, inst: Instance, now: float) -> None:
-        """Nothing has begun yet; but what sleeps and must go anyway goes at once."""
-        why = self._why_gone(line, inst)
-        if inst.state is State.called and why is not None and not self._book.keep_engines:
-            self._acts.stop(inst, why, now, polite=True)
-        else:
-            self._acts.drop(inst, now)
-
-    def _why_gone(self, line: Line, inst: Instance) -> Why | None:
-        """Why an instance must go whatever it does."""
-        if self._book.closing:
-            return Why.shutdown
-        if line.removed:
-            return Why.removed
-        return Why.revised if inst.revision != line.model.revision else None
-
-    def _why_leave(self, line: Line, inst: Instance, now: float) -> Why | None:
-        why = self._why_gone(line, inst)
-        if why is Why.shutdown and self._book.keep_engines and not inst.leases:
-            return None
-        if why is not None:
-            return why
-        if line.model.idle_s is None or line.pin or line.model.default or inst.busy or self._rules.is_wanted(line):
-            return None
-        idle_at = max(inst.last_used + line.model.idle_s, inst.linger_until)
-        if idle_at <= now:
-            return Why.idle
-        self._at(idle_at)
-        return None
-
-    def _reconsider(self, line: Line, inst: Instance, now: float) -> None:
-        """A draining instance stays after all if what it drains for has vanished."""
-        why = self._why_gone(line, inst)
-        if why is Why.shutdown and self._book.keep_engines:
-            if inst.why in (Why.evicted, Why.idle, Why.shutdown) and not inst.leases:
-                self._acts.reprieve(inst, now)
-            return
-        if why is not None:
-            inst.why = why
-            inst.to_park = False
-        elif self._rules.may_be_reprieved(inst) and not self._is_room_needed(inst):
-            self._acts.reprieve(inst, now)
-
-    def _is_room_needed(self, inst: Instance) -> bool:
-        line = self._book.lines.get(inst.leaves_for) if inst.leaves_for else None
-        coming = line.current if line else None
-        return coming is not None and coming.state in COMING and inst.id in coming.victims
-
-    def _is_load_wanted(self, line: Line, inst: Instance) -> bool:
-        if self._why_gone(line, inst) is not None:
-            return False
-        if self._rules.is_wanted(line):
-            return True
-        if line.dismissed:
-            return False
-        return line.pin or ((line.preload_due or line.model.default) and not self._contested)
-
-    def _may_load_on(self, line: Line, inst: Instance, now: float) -> bool:
-        if self._is_load_wanted(line, inst):
-            return True
-        if self._why_gone(line, inst) is not None or line.dismissed:
-            return False
-        expected = self.batches.expected_s(line)
-        return self._rules.is_nearly_done(inst, self._book.settings.quantum_min_s, expected, now)
-
-    # Who has waited long enough
-
-    def _expire(self, now: float) -> None:
-        book = self._book
-        while book.expiries and (book.expiries[0][0] <= now or book.expiries[0][1] not in book.waiting):
-            ticket = book.waiting.get(heappop(book.expiries)[1])
-            if ticket is not None:
-                self._give_up(ticket)
-        if book.expiries:
-            self._at(book.expiries[0][0])
-        standing = book.switching()
-        for line in book.lines.values():
-            if line.queue.front:
-                self._expire_front(line, now, standing=standing)
-            if line.queue.back:
-                self._expire_back(line, now, standing=standing)
-
-    def _give_up(self, ticket: Ticket) -> None:
-        reason = Reason.background if ticket.background else Reason.too_long
-        self._acts.refuse(ticket, reason, retry_after_s=max(self._book.settings.quantum_min_s, 1.0))
-
-    def _expire_front(self, line: Line, now: float, *, standing: bool) -> None:
-        while (ticket := line.queue.oldest()) and self._is_too_late(ticket, now, standing=standing):
-            self._give_up(ticket)
-
-    def _expire_back(self, line: Line, now: float, *, standing: bool) -> None:
-        riding = self._can_ride(line)
-        while ticket := line.queue.oldest_background():
-            held_until = ticket.arrived + self._book.settings.background_hold_s
-            if riding or held_until > now:
-                if not riding:
-                    self._at(held_until)
-                if not self._is_too_late(ticket, now, standing=standing):
-                    return
-            self._give_up(ticket)
-
-    def _is_too_late(self, ticket: Ticket, now: float, *, standing: bool) -> bool:
-        """Whether the longest wait is over; the quiet clock tells when only while it runs."""
-        limit = self._book.settings.max_wait_s
-        if not limit:
-            return False
-        left = limit - self._book.quiet_wait(ticket)
-        if left <= EPSILON:
-            return True
-        if not standing:
-            self._at(now + left)
-        return False
-
-    def _can_ride(self, line: Line) -> bool:
-        """Whether a background request may hope: its model serves, uncontested, or is coming (R17)."""
-        inst = line.current
-        if inst is None or self._book.closing:
-            return False
-        if inst.state is State.ready:
-            return not self._is_contested(inst)
-        return inst.state in LOADING or (inst.state in COMING and self._rules.is_wanted(line))
-
-    def _is_contested(self, inst: Instance) -> bool:
-        return self._contested and bool(inst.devices)
-
-    def _answer_troubled(self, now: float) -> None:
-        for line in self._book.lines.values():
-            if not line.queue or self._book.ready(line) or not self._rules.is_barred(line, now):
-                continue
-            trouble = line.trouble
-            deterministic = trouble.failure is not None and trouble.failure.deterministic
-            retry = None if deterministic else trouble.barred_until - now
-            self._acts.refuse_all(line, Reason.load_failed, retry, trouble.failure)
-
     # Who comes
 
     def _plan(self, now: float) -> None:
-        before, self._contested = self._contested, False
+        before, self._agenda.contested = self._agenda.contested, False
         self._plan_contenders(now)
-        if before != self._contested:
+        if before != self._agenda.contested:
             # Others decide by it: background requests, and loads that nobody waits for.
             self._acts.done += 1
 
@@ -230,11 +80,14 @@ class Settle:
             line.later = False
             line.leaving = None
         if self._book.closing:
+            self.order = ()
             return
+        contenders = self.batches.contenders()
+        self.order = tuple(line.name for line in contenders)
         urgent = False
-        for line in self.batches.contenders():
+        for line in contenders:
             if not self._rules.may_start(line, now):
-                self._at(line.trouble.retry_at)
+                self._agenda.at(line.trouble.retry_at)
                 continue
             attempt = self.placing.attempt(line, now)
             if attempt.plan is None:
@@ -243,11 +96,11 @@ class Settle:
                 self._acts.refuse_all(line, Reason.not_on_demand)
             elif not urgent:
                 self._come(line, attempt, now, errand=False)
-        self._contested = self._contested or any(
+        self._agenda.contested = self._agenda.contested or any(
             inst.state in COMING and inst.victims and self._rules.is_wanted(self._book.line_of(inst))
             for inst in self._book.instances.values()
         )
-        if not self._contested:
+        if not self._agenda.contested:
             self._plan_errands(now)
 
     def _come(self, line: Line, attempt: Attempt, now: float, *, errand: bool) -> None:
@@ -262,7 +115,7 @@ class Settle:
     def _inherit(self, line: Line, plan: Plan) -> None:
         """Who still drains for a plan that was dropped a moment ago drains for this one now."""
         for inst in self._book.instances.values():
-            idle = self._rules.may_be_reprieved(inst) and not self._is_room_needed(inst)
+            idle = self._rules.may_be_reprieved(inst) and not self._parting.is_room_needed(inst)
             if idle and not set(inst.devices).isdisjoint(plan.devices):
                 inst.leaves_for = line.name
 
@@ -278,17 +131,17 @@ class Settle:
         if not line.model.on_demand and attempt.later:
             self._acts.refuse_all(line, Reason.not_on_demand)
             return False
-        self._at(attempt.due)
-        line.later = self._contested = True
+        self._agenda.at(attempt.due)
+        line.later = self._agenda.contested = True
         if attempt.later and attempt.later.leaving:
             line.leaving = self._book.instances[attempt.later.leaving[0]].model
         oldest = line.queue.oldest()
-        if oldest is None or not self.placing.is_possible(line, dirty_too=False):
+        if oldest is None or (self._book.dirty and not self.placing.is_possible(line, dirty_too=False)):
             return False
         # Small models that fit beside each other must not keep a large one out for ever.
         urgent_at = oldest.arrived + self._book.settings.quantum_max_s
         if urgent_at > now:
-            self._at(urgent_at)
+            self._agenda.at(urgent_at)
         return urgent_at <= now
 
     def _no_room(self, line: Line) -> Failure:
@@ -311,13 +164,13 @@ class Settle:
             if not self._rules.is_errand(line):
                 continue
             if not self._rules.may_start(line, now):
-                self._at(line.trouble.retry_at)
+                self._agenda.at(line.trouble.retry_at)
                 continue
             attempt = self.placing.attempt(line, now)
             if attempt.plan is not None:
                 self._come(line, attempt, now, errand=True)
             else:
-                self._at(attempt.due)
+                self._agenda.at(attempt.due)
 
     def _make_room(self, now: float) -> None:
         for inst in list(self._book.instances.values()):
@@ -333,7 +186,7 @@ class Settle:
         line = self._book.line_of(inst)
         attempt = self.placing.attempt(line, now)
         if attempt.plan is None:
-            self._at(attempt.due)
+            self._agenda.at(attempt.due)
             inst.victims = self._leaving_for(line) + (attempt.later.leaving if attempt.later else ())
             if not self.placing.is_possible(line, dirty_too=False):
                 self._acts.drop(inst, now)
@@ -389,7 +242,7 @@ class Settle:
 
     def _end_overdue(self, inst: Instance, now: float) -> None:
         if inst.drain_check_at > now:
-            self._at(inst.drain_check_at)
+            self._agenda.at(inst.drain_check_at)
             return
         inst.drain_check_at = inf
         for lease in inst.leases.values():
@@ -401,7 +254,7 @@ class Settle:
                 self._acts.end(lease, EndReason.stalled if stalled else EndReason.drain_timeout)
             else:
                 inst.drain_check_at = min(inst.drain_check_at, at)
-        self._at(inst.drain_check_at)
+        self._agenda.at(inst.drain_check_at)
 
     # Who is served
 
@@ -414,7 +267,7 @@ class Settle:
                 continue
             while self._rules.has_slot(inst, line.model.concurrency):
                 ticket = self._next(line)
-                if ticket is None or (ticket.background and self._is_contested(inst)):
+                if ticket is None or (ticket.background and self._patience.is_contested(inst)):
                     break
                 self._acts.grant(ticket, inst, now)
 
