@@ -18,8 +18,8 @@ import psutil
 
 from fakes.running import Running, running
 from llm_router.core.words import Failure
-from llm_router.engines.engine import Answer, Engine, Farewell, Job, Launch, Question
-from llm_router.host.probe import Eyes, Limits, Proof, prove
+from llm_router.engines.engine import Answer, Engine, Farewell, Job, Launch, Question, Step
+from llm_router.host.probe import Limits, Proof, prove
 
 
 def lay_out(launch: Launch) -> None:
@@ -44,27 +44,29 @@ class Cold:
     #: Every phase with the percent that was told of it.
     news: list[tuple[str, float | None]] = field(default_factory=list)
 
-    async def proved(self, total_s: float = 20.0, job: Job | None = None) -> Proof | Failure:
+    async def proved(
+        self, total_s: float = 20.0, job: Job | None = None, patience_s: float | None = None
+    ) -> Proof | Failure:
+        """Walk the steps of ``job``; no question waits longer than ``patience_s``."""
+
         def told(phase: str, percent: float | None, _left: float | None) -> None:
             self.news.append((phase, percent))
 
         eyes = replace(self.run.eyes(), stream=self._stream, log=self._lines)
-        return await prove(self.engine, job or self.job, eyes, limits=Limits(total_s=total_s), news=told)
+        steps = [_hurried(step, patience_s) for step in self.engine.steps(job or self.job)]
+        return await prove(self.engine, job or self.job, eyes, limits=Limits(total_s=total_s), news=told, steps=steps)
 
-    async def proof(self) -> Proof:
-        result = await self.proved()
+    async def proof(self, total_s: float = 20.0) -> Proof:
+        result = await self.proved(total_s)
         assert isinstance(result, Proof), (result, self.run.lines[-20:])
         return result
 
-    async def failure(self, total_s: float = 20.0, job: Job | None = None) -> Failure:
-        result = await self.proved(total_s, job)
+    async def failure(self, total_s: float = 20.0, job: Job | None = None, patience_s: float | None = None) -> Failure:
+        result = await self.proved(total_s, job, patience_s)
         assert isinstance(result, Failure), result
         assert result.cause.startswith("cannot "), result.cause
         assert "{" not in result.cause, result.cause
         return result
-
-    def eyes(self) -> Eyes:
-        return replace(self.run.eyes(), stream=self._stream)
 
     async def ask(self, question: Question) -> Answer:
         return await self.run.ask(self.job.host, self.job.port, question)
@@ -127,6 +129,12 @@ class Cold:
                 yield Answer(response.status_code, dict(response.headers), body)
         except httpx2.HTTPError as error:
             yield Answer(0, body=type(error).__name__.encode())
+
+
+def _hurried(step: Step, patience_s: float | None) -> Step:
+    if patience_s is None:
+        return step
+    return replace(step, question=replace(step.question, timeout_s=min(step.question.timeout_s, patience_s)))
 
 
 @asynccontextmanager

@@ -178,6 +178,7 @@ def _section(job: Job, name: str) -> str:
 def _yaml(content: Mapping[str, object]) -> bytes:
     writer = YAML(typ="safe", pure=True)
     writer.default_flow_style = False
+    writer.width = 4096  # Paths stay on one line.
     writer.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     stream = io.BytesIO()
     writer.dump({key: dict(value) if isinstance(value, Mapping) else value for key, value in content.items()}, stream)

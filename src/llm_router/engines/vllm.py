@@ -108,7 +108,7 @@ CAUSES: Final[tuple[Cause, ...]] = (
         "cannot load {model}: quantization in its args is not one that its files have; leave it out",
     ),
     Cause(
-        r"max_model_len \((?P<asked>\d+)\) is greater than the derived max_model_len \(.*?=(?P<has>[\d.]+)",
+        r"max_model_len \((?P<asked>\d+)\) is greater than the derived max_model_len \(.*?=(?P<has>\d+)",
         FailureKind.bad_argument,
         "cannot load {model}: its context of {asked} tokens is more than the {has} it was made for; lower its context",
     ),
