@@ -1,6 +1,7 @@
 """An engine as a process of the test: started as its adapter says, seen by the probe, never left behind."""
 
 import asyncio
+import atexit
 import os
 import socket
 import sys
@@ -20,9 +21,16 @@ REAL_LLAMA = (sys.executable, "-m", "llm_router.demo.llama_server")
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that is ours until the tests end, and refuses until an engine listens on it.
+
+    A bound socket that does not listen keeps everybody else's outgoing connections and searches off the port;
+    a server that sets ``SO_REUSEADDR``, as all do, may still take it.
+    """
+    holder = socket.socket()
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind(("127.0.0.1", 0))
+    atexit.register(holder.close)
+    return int(holder.getsockname()[1])
 
 
 class Running:
