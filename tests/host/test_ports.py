@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 
@@ -139,15 +138,3 @@ def test_a_holder_that_may_not_be_looked_at_is_said_to_be_one(
 ) -> None:
     monkeypatch.setattr(ports, "_sockets", lambda _: None)
     assert ports.held_by(stranger[1]) == "a process that this user may not look at"
-
-
-def test_a_kernel_without_ipv6_will_do(listener: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
-    read = Path.read_text
-
-    def read_text(path: Path) -> str:
-        if path.name == "tcp6":
-            raise FileNotFoundError(path)
-        return read(path)
-
-    monkeypatch.setattr(Path, "read_text", read_text)
-    assert ports.owned_by(port_of(listener), {os.getpid()}) is True

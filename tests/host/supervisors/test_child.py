@@ -334,6 +334,13 @@ async def test_letting_go_ends_those_who_die_with_the_router(bench: Bench) -> No
     assert await bench.supervisor().watch(handle) == Exit(-signal.SIGTERM, asked=True, killed=False)
 
 
+async def test_after_letting_go_nothing_is_started(bench: Bench) -> None:
+    supervisor = bench.supervisor()
+    await supervisor.aclose()
+    with pytest.raises(SupervisorError, match=r"^cannot start small#1: the router has let go of its engines"):
+        await supervisor.start(SMALL, bench.unruly(), {})
+
+
 async def test_a_full_disk_does_not_keep_an_engine_alive(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     supervisor = bench.supervisor()
     handle = await bench.start(supervisor)

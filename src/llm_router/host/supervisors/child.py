@@ -52,7 +52,7 @@ class _Guarded:
     ended: asyncio.Future[Exit] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     #: The engine never lived, so there is no exit to tell.
     stillborn: bool = False
-
+    #: The descriptors are closed; their numbers may be others' by now.
     let_go_of: bool = False
     #: When its grace ends at the latest, on the monotonic clock, once somebody asked for its end.
     deadline: float = math.inf
@@ -111,6 +111,8 @@ class ChildSupervisor:
 
         The files and links of the launch are put in place first.
         """
+        if self._tasks.closed:
+            raise SupervisorError(f"cannot start {instance}: the router has let go of its engines, it is ending")
         token = secrets.token_hex(16)
         self._starting.add(token)
         try:
