@@ -3,6 +3,7 @@
 device gpu0 16G
 model alpha load_s=40
 model beta load_s=20
+setting quantum_factor=1
 
     0.00 > Arrived 1 alpha
          < Check alpha#1 alpha [gpu0]

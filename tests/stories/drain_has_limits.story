@@ -3,7 +3,7 @@
 device gpu0 16G
 model alpha load_s=10
 model beta load_s=10
-setting stall_s=60 drain_timeout_s=100
+setting stall_s=60 drain_timeout_s=100 quantum_factor=1
 
     0.00 > Arrived 1 alpha
          < Check alpha#1 alpha [gpu0]

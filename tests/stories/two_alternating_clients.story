@@ -3,7 +3,7 @@
 device gpu0 16G
 model alpha load_s=10
 model beta load_s=10
-setting quantum_max_s=12
+setting quantum_factor=1
 
     0.00 > Arrived 1 alpha caller=ann
          < Check alpha#1 alpha [gpu0]

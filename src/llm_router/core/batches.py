@@ -50,6 +50,10 @@ class Batches:
         if oldest is None:
             return inf
         quantum = self.quantum(resident, waiting)
+        first = resident.queue.oldest()
+        if first is not None and first.number < oldest.number:
+            # Who came before is served before: then the turn may last as long as a turn ever may.
+            quantum = max(quantum, self._book.settings.quantum_max_s)
         if not self._rules.is_overdue(oldest, self._book):
             ours, theirs = resident.priority(), waiting.priority()
             if theirs > ours:

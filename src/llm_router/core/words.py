@@ -77,7 +77,8 @@ class Settings:
     stall_s: float = 60.0
     #: 0 means that a lease may live for ever.
     drain_timeout_s: float = 600.0
-    quantum_factor: float = 1.0
+    #: A switch is paid twice, away and back.
+    quantum_factor: float = 2.0
     quantum_min_s: float = 5.0
     quantum_max_s: float = 120.0
     linger_s: float = 2.0
