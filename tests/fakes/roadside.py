@@ -61,6 +61,7 @@ class Client:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
         self.replies: list[Reply] = []
+        self._given = 0
         self._parser = httptools.HttpResponseParser(self)
 
     @classmethod
@@ -76,16 +77,16 @@ class Client:
 
     async def read(self, until: Callable[[Reply], bool] | None = None) -> Reply:
         """Read until the answer is whole, ``until`` holds, or the connection ends."""
-        count = sum(reply.complete for reply in self.replies)
         while True:
-            if len(self.replies) > count:
-                reply = self.replies[count]
+            if len(self.replies) > self._given:
+                reply = self.replies[self._given]
                 if reply.complete or (until is not None and until(reply)):
+                    self._given += reply.complete
                     return reply
             async with asyncio.timeout(10):
                 data = await self.reader.read(65536)
             if not data:
-                return self.replies[count] if len(self.replies) > count else Reply()
+                return self.replies[self._given] if len(self.replies) > self._given else Reply()
             with contextlib.suppress(httptools.HttpParserUpgrade):
                 self._parser.feed_data(data)
 
