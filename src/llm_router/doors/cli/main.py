@@ -18,6 +18,7 @@ from llm_router.doors.cli.exits import CommandError, Exit
 from llm_router.doors.cli.options import Json
 from llm_router.doors.cli.output import print_json
 from llm_router.doors.cli.replaying import replay
+from llm_router.doors.cli.simulating import simulate
 
 app = group("One OpenAI-compatible address in front of a shelf of local models.", pretty_exceptions_enable=False)
 
@@ -50,6 +51,7 @@ app.add_typer(steering.models_commands, name="models")
 app.command()(steering.load)
 app.command()(steering.unload)
 app.command()(steering.chat)
+app.command()(simulate)
 app.command()(replay)
 app.add_typer(config_commands, name="config")
 app.add_typer(keys_commands, name="keys")

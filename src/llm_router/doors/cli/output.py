@@ -56,7 +56,7 @@ def show_models(models: Sequence[Json]) -> None:
     if not models:
         typer.echo("No models are configured.")
         return
-    table = _table("model", "state", "engine", "waiting", "running", "context", "")
+    table = new_table("model", "state", "engine", "waiting", "running", "context", "")
     for model in models:
         loaded = bool(model.get("loaded"))
         table.add_row(
@@ -77,13 +77,13 @@ def show_status(status: Json) -> None:
     up = seconds(router.get("uptime_s"))
     out = console()
     out.print(f"[bold]llm-router {_text(router.get('version'))}[/] at {_text(router.get('address'))}, up {up}")
-    show_models(_rows(status, "models"))
-    for instance in _rows(status, "instances"):
+    show_models(rows(status, "models"))
+    for instance in rows(status, "instances"):
         out.print("  " + instance_line(instance))
-    for waiting in _rows(status, "queue"):
+    for waiting in rows(status, "queue"):
         out.print("  " + _queue_line(waiting))
-    _show_devices(out, _rows(status, "devices"))
-    for failure in _rows(status, "failures"):
+    _show_devices(out, rows(status, "devices"))
+    for failure in rows(status, "failures"):
         out.print(f"[red]failed[/] {_text(failure.get('model'))}: {_text(failure.get('cause'))}")
 
 
@@ -146,14 +146,15 @@ def _queue_line(waiting: Json) -> str:
 def _show_devices(out: "Console", devices: Sequence[Json]) -> None:
     if not devices:
         return
-    table = _table("device", "memory", "used", "free")
+    table = new_table("device", "memory", "used", "free")
     for device in devices:
         name = _text(device.get("name") or device.get("id"))
         table.add_row(name, size(device.get("total")), size(device.get("used")), size(device.get("free")))
     out.print(table)
 
 
-def _table(*titles: str) -> "Table":
+def new_table(*titles: str) -> "Table":
+    """An empty table in the house's manner."""
     from rich.box import SIMPLE
     from rich.table import Table
 
@@ -189,9 +190,7 @@ def _section(status: Json, name: str) -> Json:
     return found if isinstance(found, dict) else {}
 
 
-def _rows(status: Json, name: str) -> list[Json]:
+def rows(status: Json, name: str) -> list[Json]:
+    """The entries of a list in the status; what is no entry is left out."""
     found = status.get(name)
     return [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []
-
-
-rows = _rows
