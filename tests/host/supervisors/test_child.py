@@ -248,6 +248,7 @@ async def test_what_is_written_of_another_life_is_not_adopted(bench: Bench, chan
 async def test_of_two_stops_at_once_the_nearer_deadline_holds(bench: Bench) -> None:
     """The guard reads what they ask only when both have written it."""
     supervisor = bench.supervisor()
+    supervisor._end_limit_s = 100
     handle = await bench.start(supervisor, "deaf")
     guard = json.loads((bench.place(handle) / "run").read_text())["guard"]["pid"]
     os.kill(guard, signal.SIGSTOP)
@@ -300,8 +301,10 @@ async def test_a_start_that_is_cancelled_at_its_last_moment_leaves_nobody(
 
 
 async def test_a_guard_that_says_nothing_is_given_up(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    first_word = launching.first_word
+
     async def silence(handshake: int, limit_s: float) -> None:
-        os.close(handshake)
+        await first_word(handshake, limit_s)
         raise TimeoutError
 
     monkeypatch.setattr(launching, "first_word", silence)
