@@ -14,7 +14,7 @@ SMALL = ("--requests", "12", "--models", "2", "--span", "1m", "--load", "5s")
 def test_a_made_day_for_people(run: Command) -> None:
     answer = run("simulate", *SMALL)
     assert answer.exit_code == 0
-    assert "2 models, 12 requests; 1 device of 16.0 GiB (waits and time in seconds)" in answer.stdout
+    assert "2 models, 12 requests; 1 device of 16.0 GiB (in seconds)" in answer.stdout
     for words in ("ours", "fifo", "lru", "p50", "switches", "busy"):
         assert words in answer.stdout
 

@@ -156,7 +156,7 @@ def _table(day: "Trace", reports: "list[Report]") -> None:
     facts = [day.name, f"{output.plural(day.devices, 'device')} of {output.size(day.memory)}"]
     if "request" not in day.name:
         facts.insert(1, output.plural(len(day.requests), "request"))
-    out.print("; ".join(facts) + " (waits and time in seconds)", markup=False)
+    out.print("; ".join(facts) + " (in seconds)", markup=False)
     out.print(table)
 
 
