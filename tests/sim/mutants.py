@@ -1,6 +1,7 @@
 """Known bugs of such schedulers, ours and the field's, each as a switch: the worlds must find every one."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from math import inf
 
 from llm_router.core.book import Book, Line
@@ -134,21 +135,29 @@ def _with(rules: Callable[[], Rules]) -> Callable[[], Scheduler]:
     return lambda: Scheduler(rules=rules())
 
 
-MUTANTS: dict[str, Callable[[], Scheduler]] = {
-    "forget to settle after an exit": ForgetsToSettle,
-    "grant on draining": _with(GrantsOnDraining),
-    "count leaving as gone": _with(CountsLeavingAsGone),
-    "polite stop while leased": _with(StopsWhileLeased),
-    "rude client's lease kept": _with(KeepsLeaseOfRudeClient),
-    "drain without limit": _with(DrainsWithoutLimit),
-    "victim chosen while loading": _with(ChoosesLoadingVictim),
-    "two waiters choosing one victim": _with(PromisesRoomTwice),
-    "evicted between ready and grant": _with(EvictsBeforeGrant),
-    "resurrected victim": ResurrectsVictim,
-    "late answer of a former incarnation believed": BelievesFormerIncarnation,
-    "unfair grant past the quantum": GrantsPastQuantum,
-    "failure without cool-down": _with(BelievesPause),
-    "rollback forgotten": _with(ForgetsRollback),
-    "background starts a switch": _with(StartsForBackground),
-    "a cancelled load that leaves its room booked": KeepsCancelledRoom,
+@dataclass(frozen=True)
+class Mutant:
+    """``seed`` is a world in which it is found; should it be found no more there, others are searched."""
+
+    make: Callable[[], Scheduler]
+    seed: int
+
+
+MUTANTS: dict[str, Mutant] = {
+    "forget to settle after an exit": Mutant(ForgetsToSettle, 1),
+    "grant on draining": Mutant(_with(GrantsOnDraining), 20),
+    "count leaving as gone": Mutant(_with(CountsLeavingAsGone), 13),
+    "polite stop while leased": Mutant(_with(StopsWhileLeased), 13),
+    "rude client's lease kept": Mutant(_with(KeepsLeaseOfRudeClient), 5),
+    "drain without limit": Mutant(_with(DrainsWithoutLimit), 13),
+    "victim chosen while loading": Mutant(_with(ChoosesLoadingVictim), 2),
+    "two waiters choosing one victim": Mutant(_with(PromisesRoomTwice), 8),
+    "evicted between ready and grant": Mutant(_with(EvictsBeforeGrant), 11),
+    "resurrected victim": Mutant(ResurrectsVictim, 17),
+    "late answer of a former incarnation believed": Mutant(BelievesFormerIncarnation, 13),
+    "unfair grant past the quantum": Mutant(GrantsPastQuantum, 13),
+    "failure without cool-down": Mutant(_with(BelievesPause), 11),
+    "rollback forgotten": Mutant(_with(ForgetsRollback), 9),
+    "background starts a switch": Mutant(_with(StartsForBackground), 12),
+    "a cancelled load that leaves its room booked": Mutant(KeepsCancelledRoom, 24),
 }

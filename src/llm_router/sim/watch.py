@@ -7,6 +7,7 @@ word of the scheduler's own state but the invariants over it, which it asks afte
 from collections import Counter
 from dataclasses import dataclass, field
 from math import inf
+from typing import Protocol
 
 from llm_router.core.commands import Check, Command, End, Grant, Park, Refuse, Start, Stop, Wake
 from llm_router.core.events import (
@@ -35,9 +36,15 @@ from llm_router.core.events import (
 from llm_router.core.invariants import violations
 from llm_router.core.scheduler import Scheduler
 from llm_router.core.words import DeviceId, Failure, InstanceId, Model, ModelName, Settings, TicketId
-from llm_router.sim.world import World
 
 _EPS = 1e-3
+
+
+class Timed(Protocol):
+    """Whoever knows what time it is."""
+
+    @property
+    def now(self) -> float: ...
 
 
 class Wrong(AssertionError):  # noqa: N818  (it reads as what it says)
@@ -94,7 +101,7 @@ class Lookout:
 
     # What happened
 
-    def happened(self, event: Event, world: World) -> None:
+    def happened(self, event: Event, world: Timed) -> None:
         self._write(world, f"> {event}")
         match event:
             case Arrived(ticket, model, _, priority, background):
@@ -141,7 +148,7 @@ class Lookout:
         self._failures.clear()
         self._free_hand.update(self._models)
 
-    def _instance(self, event: Event, instance: InstanceId, truth: _Truth, world: World) -> None:
+    def _instance(self, event: Event, instance: InstanceId, truth: _Truth, world: Timed) -> None:
         match event:
             case Checked(_, failure) if failure is not None and self._counts(instance):
                 self._failed(truth, failure, world)
@@ -166,7 +173,7 @@ class Lookout:
         """A plan may be dropped without a word; then the answer to its check means nothing."""
         return self._scheduler is None or instance in self._scheduler.book.instances
 
-    def _failed(self, truth: _Truth, failure: Failure, world: World) -> None:
+    def _failed(self, truth: _Truth, failure: Failure, world: Timed) -> None:
         truth.failed, truth.proved = True, False
         if truth.asleep and not truth.loading:
             return
@@ -179,7 +186,7 @@ class Lookout:
 
     # What is asked for
 
-    def asked(self, command: Command, world: World) -> None:
+    def asked(self, command: Command, world: Timed) -> None:
         self._write(world, f"< {command}")
         match command:
             case Check(instance, model, devices):
@@ -207,7 +214,7 @@ class Lookout:
             case End(ticket):
                 self._ended(ticket, world)
 
-    def _must_be_wanted(self, model: ModelName, world: World) -> None:
+    def _must_be_wanted(self, model: ModelName, world: Timed) -> None:
         known = self._models.get(model)
         if known is None:
             self._cry(world, f"{model} is started though it is not configured")
@@ -216,12 +223,12 @@ class Lookout:
         if not (front or model in self._pins or known.preload or known.default or model in self._free_hand):
             self._cry(world, f"{model} is started though nobody but background requests waits for it")
 
-    def _must_have_rested(self, model: ModelName, world: World) -> None:
+    def _must_have_rested(self, model: ModelName, world: Timed) -> None:
         earliest = self._no_start_before.get(model, 0.0)
         if world.now < earliest - _EPS:
             self._cry(world, f"{model} is started again {earliest - world.now:g} s before its pause is over")
 
-    def _begin(self, instance: InstanceId, world: World) -> None:
+    def _begin(self, instance: InstanceId, world: Timed) -> None:
         truth = self._truths[instance]
         if truth.freeing or (truth.runs and not truth.asleep):
             self._cry(world, f"{instance} is started twice")
@@ -232,7 +239,7 @@ class Lookout:
                 self._cry(world, f"{instance} is started while {other_id} is loaded or stopped on its device")
         self._must_fit(instance, truth, world)
 
-    def _must_fit(self, instance: InstanceId, truth: _Truth, world: World) -> None:
+    def _must_fit(self, instance: InstanceId, truth: _Truth, world: Timed) -> None:
         for device in truth.devices:
             if device in self._dirty:
                 self._cry(world, f"{instance} is started on {device}, whose memory is not back")
@@ -250,7 +257,7 @@ class Lookout:
             return footprint.parked if footprint else 0
         return self._sizes[truth.model]
 
-    def _granted(self, ticket: TicketId, instance: InstanceId, world: World) -> None:
+    def _granted(self, ticket: TicketId, instance: InstanceId, world: Timed) -> None:
         wait = self._waits.pop(ticket, None)
         truth = self._truths.get(instance)
         if wait is None:
@@ -267,7 +274,7 @@ class Lookout:
         if not wait.background:
             self._must_be_its_turn(wait, truth, world)
 
-    def _must_be_its_turn(self, granted: _Wait, truth: _Truth, world: World) -> None:
+    def _must_be_its_turn(self, granted: _Wait, truth: _Truth, world: Timed) -> None:
         """R11: who has waited longer than the longest quantum for room that this instance holds comes first."""
         if any(wait.priority != granted.priority for wait in self._waits.values()):
             return
@@ -292,7 +299,7 @@ class Lookout:
     def _running(self, besides: _Truth) -> list[_Truth]:
         return [truth for truth in self._truths.values() if truth.runs and truth is not besides]
 
-    def _leaves(self, instance: InstanceId, world: World, *, polite: bool) -> None:
+    def _leaves(self, instance: InstanceId, world: Timed, *, polite: bool) -> None:
         truth = self._truths.get(instance)
         if truth is None:
             return
@@ -308,13 +315,13 @@ class Lookout:
         truth.proved = truth.loading = False
         truth.freeing = True
 
-    def _ended(self, ticket: TicketId, world: World) -> None:
+    def _ended(self, ticket: TicketId, world: Timed) -> None:
         silent = world.now - self._moved.get(ticket, world.now)
         limits = [self._settings.stall_s, self._settings.drain_timeout_s or inf]
         if silent < min(limits) - _EPS and world.now < min(limits):
             self._cry(world, f"ticket {ticket} is ended after {silent:g} s of silence")
 
-    def settled(self, world: World) -> None:
+    def settled(self, world: Timed) -> None:
         if self._scheduler is None:
             return
         book = self._scheduler.book
@@ -328,11 +335,11 @@ class Lookout:
 
     # Telling
 
-    def _write(self, world: World, text: str) -> None:
+    def _write(self, world: Timed, text: str) -> None:
         self.lines.append(f"{world.now:10.3f} {text}")
         if len(self.lines) > 400:
             del self.lines[:200]
 
-    def _cry(self, world: World, what: str) -> None:
+    def _cry(self, world: Timed, what: str) -> None:
         story = "\n".join(self.lines[-60:])
         raise Wrong(f"at {world.now:g}: {what}\n{story}")

@@ -83,7 +83,7 @@ class World:
         self.policy = policy
         self.nature = nature
         self.watch = watch
-        self.now = 0.0
+        self.now: float = 0.0
         self.steps = 0
         self.finished = False
         #: Tickets that wait, with their model; tickets that are answered now, with their instance.

@@ -12,7 +12,7 @@ from llm_router.core.events import Arrived, ForgiveAsked, PinAsked, Released, Sh
 from llm_router.core.instance import COMING, State
 from llm_router.core.scheduler import Scheduler
 from llm_router.core.words import ModelName, Outcome, Reason, TicketId
-from llm_router.sim.watch import Lookout, Wrong
+from llm_router.sim.watch import Lookout, Timed, Wrong
 from llm_router.sim.weather import Shelf, Weather, draw_shelf
 from llm_router.sim.world import World
 
@@ -27,7 +27,7 @@ class _Ledger(Lookout):
         super().__init__(shelf.sizes, scheduler)
         self.answers: dict[TicketId, Command] = {}
 
-    def asked(self, command: Command, world: World) -> None:
+    def asked(self, command: Command, world: Timed) -> None:
         super().asked(command, world)
         if isinstance(command, Grant | Refuse):
             self.answers[command.ticket] = command
