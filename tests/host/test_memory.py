@@ -73,6 +73,13 @@ async def test_a_neighbour_that_came_meanwhile_is_not_waited_for() -> None:
     assert tested.target(ledger) == {A: 8 * GIB + TOLERANCE}
 
 
+async def test_an_engine_that_was_there_before_gives_back_what_the_driver_says_it_has() -> None:
+    meter = Meter(a=6 * GIB, b=6 * GIB)
+    meter.by_pid[A] = 5 * GIB
+    tested = gate(meter)
+    assert tested.target(tested.recalled((A, B), frozenset({7}))) == {A: 1 * GIB + TOLERANCE}
+
+
 async def test_what_is_not_back_is_named_and_can_become_clean(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -414,6 +414,7 @@ class LocalCrew:
             began=asyncio.get_running_loop().time(),
             handle=handle,
             tail=LogTail(handle.log, secrets=(job.key,) if job.key else ()),
+            ledger=self._gate.recalled(devices, self._supervisor.pids(handle)),
         )
         place.settled.set()
         return place

@@ -44,6 +44,12 @@ class Gate:
         """What is in use before a start."""
         return Ledger(before=self._used(devices))
 
+    def recalled(self, devices: Iterable[DeviceId], pids: frozenset[int]) -> Ledger:
+        """The ledger of an instance that ran before we came: what it takes is what the driver says of its processes."""
+        now = self._used(devices)
+        taken = {device: own for device in now if (own := self._gauge.taken_by(pids, device)) is not None}
+        return Ledger(before={device: now[device] - own for device, own in taken.items()}, taken=taken)
+
     def measure(self, ledger: Ledger, pids: frozenset[int]) -> Footprint | None:
         """What the instance takes now that it is ready: the most of any device; ``None`` if it cannot be read."""
         for device, before in ledger.before.items():
