@@ -54,6 +54,11 @@ def test_a_shelf() -> None:
     assert [found.load_timeout(name) for name in ("mistral", "behemoth", "my-own")] == [180, 600, 5]
 
 
+def test_how_long_an_engine_may_take_to_end() -> None:
+    found = config("backends: {llamacpp: {grace: 7s}}\nmodels: {a: {backend: llamacpp, path: x}, b: {command: y}}")
+    assert (found.grace("a"), found.grace("b")) == (7.0, None)
+
+
 def test_names_and_aliases_and_the_default() -> None:
     found = config(SHELF)
     assert [found.resolve(name) for name in ("big", "mistral", "", "nobody")] == [

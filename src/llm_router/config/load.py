@@ -49,6 +49,10 @@ class Config:
         _, backend = self.backend_of(model)
         return self.models[model].load_timeout or backend.load_timeout or self.server.load_timeout
 
+    def grace(self, model: str) -> float | None:
+        """Seconds that its engine may take to end when asked; ``None``: the engine's own usual time."""
+        return self.backend_of(model)[1].grace
+
     def with_server(self, **words: object) -> "Config":
         """The same with other words for ``server``, as a command line gives them. Raises ``ConfigError``."""
         here = Tree(values={(): Place("command line")})
@@ -85,8 +89,9 @@ def parse(
 ) -> Config:
     """The configuration in one text. Raises ``ConfigError``, and nothing else, for whatever is wrong.
 
-    ``name`` is how messages call the text; ``engines`` are the names of the engines there
-    are, by default those of the registry. ``read_file`` gives the text of a secret's file and may raise ``OSError`` or ``ValueError``.
+    ``name`` is how messages call the text; ``engines`` are the names of the engines there are, by default
+    those of the registry. ``read_file`` gives the text of a secret's file; it may raise ``OSError`` or
+    ``ValueError``. ``folder`` is what relative paths are below.
     """
     return parse_parts([(name, text)], env, read_file, engines, folder=folder)
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from llm_router.config.values import Duration, Env, Gpus, Idle, Memory, Port, Size, Words, read_keys
+from llm_router.core.words import Settings
 
 
 class Section(BaseModel):
@@ -67,34 +68,38 @@ class Server(Section):
         return self.host in {"localhost", "::1"} or self.host.startswith("127.")
 
 
+#: The scheduler's own defaults are the file's.
+_RULES: Final = Settings()
+
+
 class Scheduler(Section):
     """The rules of waiting and switching. The defaults suit a workstation; every one may be left out."""
 
-    stall: Duration = 60.0
+    stall: Duration = _RULES.stall_s
     """While a model has to leave: an answer without progress for so long may be ended."""
-    drain_timeout: Duration = 600.0
+    drain_timeout: Duration = _RULES.drain_timeout_s
     """While a model has to leave: an answer older than this may be ended; 0 means never."""
-    quantum_factor: Annotated[float, Field(ge=0, le=1000)] = 1.0
+    quantum_factor: Annotated[float, Field(ge=0, le=1000)] = _RULES.quantum_factor
     """A loaded model keeps its place this many times the cost of switching to another one."""
-    quantum_min: Duration = 5.0
+    quantum_min: Duration = _RULES.quantum_min_s
     """Shortest time that a model keeps its place while others wait."""
-    quantum_max: Duration = 120.0
+    quantum_max: Duration = _RULES.quantum_max_s
     """Longest time that a busy model keeps its place while others wait."""
-    linger: Duration = 2.0
+    linger: Duration = _RULES.linger_s
     """How long a model waits after an answer for the same client's next request."""
-    max_wait: Duration = 600.0
+    max_wait: Duration = _RULES.max_wait_s
     """How long a request waits beyond the switches before it, then it is refused; 0 means no limit."""
-    cooldown: Duration = 300.0
+    cooldown: Duration = _RULES.cooldown_s
     """How long a failure that would repeat itself is answered without another start."""
-    backoff: Duration = 2.0
+    backoff: Duration = _RULES.backoff_s
     """Pause after a passing failure; it doubles with each further one."""
-    starts_in_a_row: Annotated[int, Field(ge=1, le=100)] = 3
+    starts_in_a_row: Annotated[int, Field(ge=1, le=100)] = _RULES.starts_in_a_row
     """Failed starts of one model before its requests are refused for a while."""
-    queue_limit: Annotated[int, Field(ge=1)] = 10_000
+    queue_limit: Annotated[int, Field(ge=1)] = _RULES.queue_limit
     """Most requests that may wait at once; more are answered with 429."""
-    margin: Size = 512 * 1024 * 1024
+    margin: Size = _RULES.margin
     """Memory that stays free on each device beside the known footprints."""
-    background_hold: Duration = 2.0
+    background_hold: Duration = _RULES.background_hold_s
     """How long a background request (a chat's title, tags) waits for its model before it is refused."""
 
 
