@@ -108,7 +108,7 @@ class _Connection(asyncio.Protocol):
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
-        self._bytes = bytearray()
+        self.bytes = bytearray()
         self._busy = False
         self.gone = asyncio.Event()
         self.writable = asyncio.Event()
@@ -132,11 +132,11 @@ class _Connection(asyncio.Protocol):
         self.writable.set()
 
     def data_received(self, data: bytes) -> None:
-        self._bytes += data
+        self.bytes += data
         self._next()
 
     def _next(self) -> None:
-        if not self._busy and (seen := _take(self._bytes)) is not None:
+        if not self._busy and (seen := _take(self.bytes)) is not None:
             self._busy = True
             self._backend.requests.append(seen)
             self._backend.tasks.spawn("script", self._play(seen))

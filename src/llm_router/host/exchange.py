@@ -411,6 +411,9 @@ class Exchange:
         answer = self._answer
         assert answer is not None
         self._reply.end()
+        sending, self._sending = self._sending, None
+        if sending is not None:
+            sending.leave()
         if answer.failed or self._status >= 500:
             outcome = Outcome.failed
         else:
@@ -451,10 +454,7 @@ class Exchange:
         self._let_go_of_body()
         sending, self._sending = self._sending, None
         if sending is not None:
-            if self._answer is not None and self._answer.done and outcome is not Outcome.left:
-                sending.leave()
-            else:
-                sending.abort()
+            sending.abort()
         if self._tunnel is not None:
             self._tunnel.abort()
         self._release(outcome)

@@ -1,0 +1,19 @@
+"""The road of bytes runs on uvloop where there is one, else on asyncio's own loop: its tests run on both."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+import pytest
+import uvloop
+
+_ON_BOTH = frozenset({"test_exchange.py", "test_front.py", "test_upstream.py", "test_bigbody.py", "test_tunnel.py"})
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """The kinds of loop for a test; the name of its file decides."""
+    factories: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
+    if item.path.name in _ON_BOTH:
+        factories["uvloop"] = uvloop.new_event_loop
+    return factories
