@@ -74,13 +74,17 @@ def relative_file(_: Path) -> Launch:
         (relative_file, r"the place of a file must be absolute"),
     ],
 )
-async def test_a_start_that_fails_says_why(bench: Bench, broken: Callable[[Path], Launch], text: str) -> None:
+async def test_a_start_that_fails_says_why(
+    bench: Bench, caplog: pytest.LogCaptureFixture, broken: Callable[[Path], Launch], text: str
+) -> None:
     supervisor = bench.supervisor()
     with pytest.raises(SupervisorError, match="^cannot start small#1: .*" + text):
         await supervisor.start(SMALL, broken(bench.folder), {})
     assert await supervisor.find() == []
     places = bench.state / "instances"
     assert not places.exists() or not list(places.iterdir())
+    await supervisor._tasks.join()
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 async def test_a_program_of_the_engines_own_path_is_found(bench: Bench) -> None:

@@ -50,8 +50,6 @@ class _Guarded:
     #: Our end of its life line; ``None`` if another router started it.
     lifeline: int | None
     ended: asyncio.Future[Exit] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
-    #: The engine never lived, so there is no exit to tell.
-    stillborn: bool = False
     #: The descriptors are closed; their numbers may be others' by now.
     let_go_of: bool = False
     #: When its grace ends at the latest, on the monotonic clock, once somebody asked for its end.
@@ -184,7 +182,6 @@ class ChildSupervisor:
         guarded = self._hold(folder, instance, spawned.pid, spawned.pidfd, spawned.lifeline)
         word = await self._first_word(guarded, spawned.handshake)
         if word is None or word.main is None:
-            guarded.stillborn = True
             why = (
                 "its guard ended at once: " + _tail(folder) if word is None else launching.why_not(launch, word, folder)
             )
@@ -248,10 +245,7 @@ class ChildSupervisor:
 
     async def _conclude(self, guarded: _Guarded) -> None:
         try:
-            if guarded.stillborn:
-                guarded.ended.set_result(Exit(None, asked=False, killed=False))
-            else:
-                guarded.ended.set_result(await aftermath(guarded.folder, guarded.name, self._end_limit_s, killed=True))
+            guarded.ended.set_result(await aftermath(guarded.folder, guarded.name, self._end_limit_s, killed=True))
         except SupervisorError as error:
             guarded.ended.set_exception(error)
             guarded.ended.exception()  # it is logged here, also when nobody watches

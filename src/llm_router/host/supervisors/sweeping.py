@@ -30,6 +30,8 @@ async def aftermath(folder: Folder, name: str, limit_s: float, *, killed: bool) 
     end = Exit(None, asked=folder.asked, killed=killed or swept)
     try:
         folder.write_exit(end)
+    except FileNotFoundError:
+        log.debug("%s was forgotten while it ended, or never lived", name)
     except OSError as error:
         log.warning("cannot keep the exit of %s: %s", name, error)
     return end
