@@ -37,7 +37,7 @@ async def test_a_cold_start_ends_in_a_proof_and_a_clean_end(kind: Kind, tmp_path
         assert told["choices"][0]["message"]["content"] == SAYS
         assert told["choices"][0]["finish_reason"] == "stop"
         family = engine.children()
-        code = await engine.end(kind.speed)
+        code = await engine.end(kind.hurry)
     # By the signal that was sent: transformers passes it on to itself.
     assert code == (-15 if kind.engine == "transformers" else 0)
     assert await gone(family)
@@ -157,4 +157,4 @@ async def test_a_client_that_leaves_ends_the_generation(kind: Kind, tmp_path: Pa
             async for _ in response.aiter_lines():
                 break
         # Nothing runs any more, so it ends at once even where it would wait for a stream.
-        assert await engine.end(kind.speed) in (0, -15)
+        assert await engine.end(kind.hurry) in (0, -15)

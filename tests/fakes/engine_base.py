@@ -162,6 +162,11 @@ class Exchange:
     def left(self) -> bool:
         return self._reader.at_eof() or self._writer.is_closing()
 
+    async def until_left(self) -> None:
+        """Say nothing more; ends with the connection."""
+        await self._reader.read(1)
+        raise ClientLeftError
+
     async def send(
         self, status: int, body: object = b"", headers: Mapping[str, str] | None = None, kind: str = "application/json"
     ) -> None:

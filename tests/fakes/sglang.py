@@ -300,15 +300,16 @@ class SGLang:
         if self.released:
             self._crash("RuntimeError: CUDA error: an illegal memory access was encountered")
         if self.script.has("mute") or self.released:
-            await for_ever()
+            await exchange.until_left()
         model = str(body.get("model") or self.name)
-        await answer(exchange, self.script, FORM, model, chat=chat, between=self._between)
 
-    async def _between(self, speech: Speech) -> None:
-        if len(speech.spoken) == 2 and self.script.has("crash-midstream"):
-            self._crash("RuntimeError: device-side assert triggered")
-        if len(speech.spoken) == 2 and self.script.traps & {"crash-midstream", "stall-midstream"}:
-            await for_ever()
+        async def between(speech: Speech) -> None:
+            if len(speech.spoken) == 2 and self.script.has("crash-midstream"):
+                self._crash("RuntimeError: device-side assert triggered")
+            if len(speech.spoken) == 2 and self.script.traps & {"crash-midstream", "stall-midstream"}:
+                await exchange.until_left()
+
+        await answer(exchange, self.script, FORM, model, chat=chat, between=between)
 
     async def _messages(self, exchange: Exchange) -> None:
         body = exchange.request.json()

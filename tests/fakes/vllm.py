@@ -288,7 +288,7 @@ class VLLM:
         if self.asleep:
             await self.awake.wait()
         if self.script.has("mute"):
-            await for_ever()
+            await exchange.until_left()
         await answer(
             exchange, self.script, FORM, str(name), chat=chat, between=lambda speech: self._between(exchange, speech)
         )
@@ -298,7 +298,7 @@ class VLLM:
             kill(self.core)
             await self.aborted.wait()
         if len(speech.spoken) == 2 and self.script.has("stall-midstream"):
-            await for_ever()
+            await exchange.until_left()
         if self.script.has("hang-on-term") and self.stop.is_set():
             await for_ever()
         if not self.aborted.is_set():

@@ -134,7 +134,8 @@ def identity_step(job: Job, owner: str, headers: tuple[tuple[str, str], ...] = (
 def proof(job: Job, kind: str, headers: tuple[tuple[str, str], ...] = (), served: str | None = None) -> Step:
     """One token, vector or ranking, asked of ``served`` (default: the model's name).
 
-    A model without a chat template is asked to complete a text instead.
+    A model without a chat template is asked to complete a text instead. SGLang and vLLM say that this is why;
+    transformers answers a bare 500, and TabbyAPI a 422.
     """
     name = served or job.model
     if kind != "chat":
@@ -142,7 +143,8 @@ def proof(job: Job, kind: str, headers: tuple[tuple[str, str], ...] = (), served
     completion = proof_step("completions", name, headers, timeout_s=PROOF_S).question
 
     def judge(answer: Answer) -> Judgement:
-        if answer.status in (400, 422, 500) and "chat template" in error_text(answer).lower():
+        why = error_text(answer).lower()
+        if (answer.status in (400, 422, 500) and "chat template" in why) or why == "internal server error":
             return Judgement(Verdict.wait, instead=completion)
         return judge_choice(answer)
 
