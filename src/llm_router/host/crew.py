@@ -298,7 +298,9 @@ class LocalCrew:
         assert tail is not None
 
         async def ended() -> Ended:
-            return Ended((await self._supervisor.watch(handle)).code)
+            code = (await self._supervisor.watch(handle)).code
+            tail.finish()
+            return Ended(code)
 
         def tell(phase: str, percent: float | None, left_s: float | None) -> None:
             news(ev.LoadProgressed(place.instance, phase, percent, left_s))
@@ -374,7 +376,7 @@ class LocalCrew:
 
     def _explain(self, place: Place, ended: Ended | None) -> Failure:
         assert place.tail is not None, "only what was started can end"
-        place.tail.read_new()
+        place.tail.finish()
         return place.engine.explain(place.job, ended, place.tail.tail(TAIL_LINES))
 
     def _remember(self, place: Place, failure: Failure | None) -> None:
