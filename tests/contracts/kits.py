@@ -15,7 +15,10 @@ from fakes.leftovers import nobody_below
 from fakes.supervisor import FakeSupervisor, Machine, Program
 from llm_router.engines.engine import Launch
 from llm_router.host.supervisors.child import ChildSupervisor
+from llm_router.host.supervisors.manager import Manager, Scope
 from llm_router.host.supervisors.supervisor import Handle, Supervisor
+from llm_router.host.supervisors.systemd import SystemdSupervisor
+from support.systemd_sandbox import INSIDE
 
 UNRULY: Final = Path(__file__).parents[1] / "fakes" / "unruly.py"
 
@@ -94,9 +97,9 @@ class FakeKit:
 class ChildKit:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._supervisors: list[ChildSupervisor] = []
+        self._supervisors: list[ChildSupervisor | SystemdSupervisor] = []
 
-    def supervisor(self, state: str = "state") -> ChildSupervisor:
+    def supervisor(self, state: str = "state") -> Supervisor:
         supervisor = ChildSupervisor(self._folder / state, "keep")
         self._supervisors.append(supervisor)
         return supervisor
@@ -125,4 +128,28 @@ class ChildKit:
         return Launch((sys.executable, "-I", "-S", str(UNRULY), str(self._folder / "pids"), *words))
 
 
+class SystemdKit(ChildKit):
+    """Inside the sandbox of tests/systemd only: on the system's bus as root, or on the user's."""
+
+    def supervisor(self, state: str = "state") -> Supervisor:
+        scope: Scope = "system" if os.geteuid() == 0 else "user"
+        return self._kept(SystemdSupervisor(self._folder / state, Manager(scope)))
+
+    def _kept(self, supervisor: SystemdSupervisor) -> SystemdSupervisor:
+        self._supervisors.append(supervisor)
+        return supervisor
+
+
+class TemplateKit(SystemdKit):
+    """Inside the sandbox only: a plain account, the installed template, and polkit."""
+
+    def supervisor(self, state: str = "state") -> Supervisor:
+        return self._kept(SystemdSupervisor(self._folder / state, Manager("system"), "template", jobs=JOBS))
+
+
+#: Where the template that tests/systemd installs looks for what to run.
+JOBS: Final = Path("/var/lib/llm-router-test/jobs")
+
 KITS: list[object] = [pytest.param(FakeKit, id="fake"), pytest.param(ChildKit, id="child")]
+if os.environ.get(INSIDE):
+    KITS = [pytest.param(TemplateKit if os.environ[INSIDE] == "template" else SystemdKit, id=os.environ[INSIDE])]

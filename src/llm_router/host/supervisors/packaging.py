@@ -1,0 +1,56 @@
+"""The files that an installer puts in place for a router under a plain account: the template unit, the polkit rule.
+
+It fills in names and paths, after looking at them: both files are read by root. It writes nothing anywhere.
+"""
+
+import re
+import sys
+from collections.abc import Iterable
+from importlib.resources import files
+from pathlib import Path
+from typing import Final
+
+from llm_router.host.supervisors import units
+
+TEMPLATE_FILE: Final = f"{units.TEMPLATE}.service"
+RULE_FILE: Final = "50-llm-router.rules"
+#: Where they belong on a host.
+TEMPLATE_PLACE: Final = Path("/etc/systemd/system", TEMPLATE_FILE)
+RULE_PLACE: Final = Path("/etc/polkit-1/rules.d", RULE_FILE)
+
+_ACCOUNT: Final = re.compile(r"[a-z_][a-z0-9_-]{0,31}\$?")
+_PLAIN_PATH: Final = re.compile(r"/[A-Za-z0-9._/@+=,-]*")
+
+
+def jobs_folder(state: Path) -> Path:
+    """Where the template finds what to run, for a router with this state folder."""
+    return state / "jobs"
+
+
+def template(account: str, state: Path, python: Path = Path(sys.executable)) -> str:
+    """The template unit for an account, with the state folder of its router. Raises ``ValueError``."""
+    runner = Path(str(files("llm_router.host.supervisors") / "run_job.py"))
+    filled = {"PYTHON": python, "RUNNER": runner, "JOBS": jobs_folder(state)}
+    for path in filled.values():
+        if not _PLAIN_PATH.fullmatch(str(path)):
+            raise ValueError(
+                f"cannot write the unit for {path}: the path must be absolute, of plain letters and without blanks"
+            )
+    return _filled(TEMPLATE_FILE, ACCOUNT=_checked(account), **{name: str(path) for name, path in filled.items()})
+
+
+def rule(account: str, services: Iterable[str] = ()) -> str:
+    """The polkit rule that lets the account start its engines and these services. Raises ``ValueError``."""
+    names = ", ".join(f'"{units.service_name(service)}"'.replace("\\", "\\\\") for service in services)
+    return _filled(RULE_FILE, ACCOUNT=_checked(account), SERVICES=names)
+
+
+def _checked(account: str) -> str:
+    if not _ACCOUNT.fullmatch(account) or account == "root":
+        raise ValueError(f"cannot write the rule for {account!r}: it must be the name of a plain account")
+    return account
+
+
+def _filled(name: str, **values: str) -> str:
+    text = (files("llm_router.host.supervisors") / "files" / name).read_text()
+    return re.sub(r"@([A-Z]+)@", lambda found: values[found[1]], text)
