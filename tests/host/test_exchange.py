@@ -470,6 +470,13 @@ async def test_bad_bodies_are_400_and_the_next_request_works(body: bytes, code: 
         assert (await client.read()).status == 200
 
 
+async def test_a_body_that_proves_bad_after_the_grant_gives_the_lease_back() -> None:
+    async with roadside(echo) as side:
+        side.desk.dialect = Dialect(model_name="x")
+        reply = await side.ask(b'{"\xff":1,"model":"m"}')
+        assert (reply.status, reply.json()["error"]["code"]) == (400, "invalid_json")
+
+
 # The client leaves
 
 
@@ -590,12 +597,45 @@ async def test_an_answer_that_is_none_is_a_502(data: bytes) -> None:
         assert (reply.status, reply.json()["error"]["code"]) == (502, "engine_answered_badly")
 
 
-async def test_an_engine_that_is_not_there_is_a_502() -> None:
-    async with roadside(stream) as side:
+async def test_an_engine_that_is_not_there_is_a_502_in_the_end() -> None:
+    async with roadside(stream, again_s=0.0) as side:
         side.desk.port = 1
         reply = await side.ask(STREAM)
         assert (reply.status, reply.json()["error"]["code"]) == (502, "engine_unreachable")
-        assert side.desk.released[0].outcome is Outcome.failed
+        assert {exchange.outcome for exchange in side.desk.released} == {Outcome.failed}
+        assert len(side.desk.released) == 21
+
+
+async def test_a_request_that_met_a_dead_engine_waits_for_the_next() -> None:
+    async with roadside(stream, again_s=0.0) as side:
+        side.desk.port = 1
+        client = await side.client()
+        await client.post(STREAM)
+        await side.until(lambda: len(side.desk.released) > 2)
+        side.desk.port = side.backend.port
+        assert (await client.read()).text() == "Hello"
+
+
+async def test_an_engine_that_dies_of_a_request_is_asked_once_more_and_not_again() -> None:
+    async def dies_at_once(talk: Talk) -> None:
+        talk.abort()
+
+    async with roadside(dies_at_once, again_s=0.0) as side:
+        reply = await side.ask(CHAT)
+        assert (reply.status, reply.json()["error"]["code"]) == (502, "engine_broke_off")
+        assert len(side.backend.requests) == 2
+
+
+@pytest.mark.slow
+async def test_a_client_that_leaves_between_two_tries_leaves_nothing_behind() -> None:
+    async with roadside(stream, again_s=60.0) as side:
+        side.desk.port = 1
+        client = await side.client()
+        await client.post(STREAM)
+        await side.until(lambda: bool(side.desk.released))
+        client.leave()
+        await side.until(lambda: not side.road.exchanges)
+        assert not side.desk.withdrawn
 
 
 async def test_an_http_error_after_the_wait_becomes_an_event() -> None:

@@ -72,7 +72,11 @@ async def test_pages_and_model_requests_share_a_connection() -> None:
         (b"GET /v1/models HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n", 400, "bad_request"),
         (b"GET /v1/models\r\nhost: a\r\n\r\n", 505, "http_version"),
         (b"GET /v1/models HTTP/1.1\r\nhost: a\r\nx: a\r\n b\r\n\r\n", 400, "bad_request"),
-        (b"POST /v1/embeddings HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\ncontent-length: 2\r\n\r\n{}", 400, "bad_request"),
+        (
+            b"POST /v1/embeddings HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\ncontent-length: 2\r\n\r\n{}",
+            400,
+            "bad_request",
+        ),
         (
             b"POST /v1/embeddings HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n\r\n{}",
             400,
@@ -88,7 +92,9 @@ async def test_pages_and_model_requests_share_a_connection() -> None:
         (b"GET * HTTP/1.1\r\nhost: a\r\n\r\n", 400, "bad_request"),
     ],
 )
-async def test_bad_requests_get_a_clear_error_and_hurt_nobody_else(request_bytes: bytes, status: int, code: str) -> None:
+async def test_bad_requests_get_a_clear_error_and_hurt_nobody_else(
+    request_bytes: bytes, status: int, code: str
+) -> None:
     async with roadside(echo, max_body=4096) as side:
         reply = await side.raw(request_bytes)
         assert error_of(reply) == (status, code)
@@ -108,7 +114,9 @@ async def test_a_chunked_body_that_grows_too_large_is_refused() -> None:
 async def test_a_refused_upload_can_still_read_its_error() -> None:
     async with roadside(echo, max_body=1000) as side:
         client = await side.client()
-        await client.send(b"POST /v1/messages HTTP/1.1\r\nhost: a\r\ncontent-length: 4000000\r\n\r\n" + b"x" * 4_000_000)
+        await client.send(
+            b"POST /v1/messages HTTP/1.1\r\nhost: a\r\ncontent-length: 4000000\r\n\r\n" + b"x" * 4_000_000
+        )
         reply = await client.read()
         assert (reply.status, reply.json()["error"]["type"]) == (413, "request_too_large")
 

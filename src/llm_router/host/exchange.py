@@ -27,10 +27,9 @@ from llm_router.wire.paths import Api
 _STREAM_LINES = (
     b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
 )
-#: How often a request is tried again by what befell it before any answer, and the pause between (seconds): an engine
+#: How often a request is tried again by what befell it before any answer: an engine
 #: that has just died refuses connections until its end is known; one that died of the request must not kill many.
 _TRIES: Final = {"engine_unreachable": 20, "engine_broke_off": 1}
-_AGAIN_S: Final = 0.1
 
 
 class Place(Enum):
@@ -132,7 +131,7 @@ class Exchange:
         self._ticket = self._answer = None
         self._line = self._terms.opened
         self._place = Place.waiting
-        self._timer = self._loop.call_later(_AGAIN_S, self._line_up)
+        self._timer = self._loop.call_later(self._road.limits.again_s, self._line_up)
 
     def _find(self, found: Order) -> None:
         desk = self._road.desk
@@ -232,7 +231,10 @@ class Exchange:
                 self._tunnel.from_client(data)
             self._tunnel.open(lease.host, lease.port, self._head(lease, None))
             return
-        self._send(lease)
+        try:
+            self._send(lease)
+        except BadRequestError as error:
+            self._break(error.fault, Outcome.done)
 
     def ended(self, reason: EndReason) -> None:
         self._break(errors.ended(reason), Outcome.failed)

@@ -26,7 +26,7 @@ class Limits:
     ``waiting_bytes`` bounds the bodies of all requests that are held at a time. ``head_s`` is the time for a
     head, ``body_s`` the longest pause in a body, ``first_s`` the time for the first byte on a connection,
     ``idle_s`` the rest between two requests. ``commit_s``: a wait shorter than this stays unseen.
-    ``hold_s``: a request for a whole answer waits no longer, ``None``: as long as its patience.
+    ``again_s`` is the pause before a request that met a dead engine asks again. ``hold_s``: a request for a whole answer waits no longer, ``None``: as long as its patience.
     ``grace_s`` is what running answers get at a shutdown. ``origins`` are web origins besides this
     machine's. ``trust_pages``: engines' web pages may act as the router's own.
     """
@@ -46,6 +46,7 @@ class Limits:
     status_s: float = 5.0
     silence_s: float = 8.0
     note_s: float = 3.0
+    again_s: float = 0.1
     hold_s: float | None = None
     grace_s: float = 30.0
     status_mode: str = "event"

@@ -1,10 +1,6 @@
 """What a waiting client is told, in words. Knows the stages of a wait; refuses to know how the words travel."""
 
-from typing import Final
-
 from llm_router.core.words import Notice, Stage
-
-_ORDINALS: Final = {1: "next", 2: "2nd", 3: "3rd"}
 
 
 def describe(notice: Notice) -> str:
@@ -66,7 +62,10 @@ def key(notice: Notice) -> tuple[object, ...]:
 
 
 def _place(place: int) -> str:
-    return f"{_ORDINALS.get(place, f'{place}th')} in line"
+    if place == 1:
+        return "next in line"
+    ending = "th" if place % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(place % 10, "th")
+    return f"{place}{ending} in line"
 
 
 def _left(left_s: float | None, suffix: str = " left") -> list[str]:

@@ -124,12 +124,13 @@ def rewrite(body: Body, changes: Mapping[str, object], drop: Iterable[str] = ())
     """The body as the engine gets it: ``changes`` written, ``drop`` left out, each key once.
 
     With nothing to change, the bytes are passed as they came if no second ``model`` can hide in them. A
-    body whose every key counts once is what makes sure that the engine sees what the router read.
+    body whose every key counts once is what makes sure that the engine sees what the router read. Raises
+    ``BadRequestError`` for what only a closer look finds.
     """
     drop = frozenset(drop)
     if not changes and _plain(body) and not any(b'"%b"' % name.encode() in body for name in drop):
         return body
-    fields = _fields(body)
+    fields = _open(body)
     for name in drop & fields.keys():
         del fields[name]
     out: dict[str, object] = {**fields, **changes}
@@ -138,10 +139,17 @@ def rewrite(body: Body, changes: Mapping[str, object], drop: Iterable[str] = ())
 
 def add_usage(body: Body) -> dict[str, object]:
     """The change that asks the engine for usage in the stream, keeping the client's other stream options."""
-    raw = _fields(body).get("stream_options")
+    raw = _open(body).get("stream_options")
     options = msgspec.json.decode(raw) if raw is not None else None
     kept = options if isinstance(options, dict) else {}
     return {"stream_options": {**kept, "include_usage": True}}
+
+
+def _open(body: Body) -> dict[str, msgspec.Raw]:
+    try:
+        return _fields(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadRequestError(f"cannot read the request's body as JSON: {error}", "invalid_json") from error
 
 
 def _plain(body: Body) -> bool:
