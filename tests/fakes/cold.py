@@ -53,7 +53,7 @@ class Cold:
         def told(phase: str, percent: float | None, _left: float | None) -> None:
             self.news.append((phase, percent))
 
-        eyes = replace(self.run.eyes(), stream=self._stream, log=self._lines)
+        eyes = replace(self.run.eyes(), stream=self.stream, log=self._lines)
         steps = [_hurried(step, patience_s) for step in self.engine.steps(job or self.job)]
         return await prove(self.engine, job or self.job, eyes, limits=Limits(total_s=total_s), news=told, steps=steps)
 
@@ -117,7 +117,8 @@ class Cold:
         """New lines with a bar's redraws as lines of their own, as the router's log reader has it."""
         return [part for line in self.run.new_lines() for part in line.split("\r") if part.strip()]
 
-    async def _stream(self, host: str, port: int, question: Question) -> AsyncGenerator[Answer, None]:
+    async def stream(self, host: str, port: int, question: Question) -> AsyncGenerator[Answer, None]:
+        """The answer again and again as it grows, the complete one last."""
         url, headers = f"http://{host}:{port}{question.path}", list(question.headers)
         body = b""
         try:
