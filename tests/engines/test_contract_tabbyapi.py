@@ -1,8 +1,10 @@
 """TabbyAPI's own traps, met by the adapter: the next port, healthy without a model, loads by events, lost streams."""
 
 import asyncio
+import contextlib
 import json
 import signal
+import socket
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,11 +30,23 @@ def job(tmp_path: Path) -> Job:
 
 async def healthy(engine: Cold, further: int = 0) -> httpx2.Response:
     """The first answer of its health, on its port or one ``further``."""
-    while True:
+    while engine.run.process.returncode is None:
         try:
             return await engine.run.client.get(f"http://127.0.0.1:{engine.job.port + further}/health")
         except httpx2.HTTPError:
             await asyncio.sleep(0.005)
+    raise AssertionError(engine.run.lines)
+
+
+def two_ports() -> int:
+    """A free port with a free one behind it."""
+    while True:
+        with socket.socket() as first, socket.socket() as second:
+            first.bind(("127.0.0.1", 0))
+            port = int(first.getsockname()[1])
+            with contextlib.suppress(OSError, OverflowError):
+                second.bind(("127.0.0.1", port + 1))
+                return port
 
 
 async def test_it_is_healthy_without_a_model_and_that_is_no_proof(job: Job, tmp_path: Path) -> None:
@@ -76,6 +90,7 @@ async def test_an_asker_that_only_waits_for_the_end_is_right_too(job: Job, tmp_p
 
 
 async def test_a_busy_port_moves_it_and_the_log_tells(job: Job, tmp_path: Path) -> None:
+    job = replace(job, port=two_ports())
     with occupied(job.port):
         async with cold(ENGINE, job, tmp_path) as engine:
             failure = await engine.failure()
@@ -86,6 +101,7 @@ async def test_a_busy_port_moves_it_and_the_log_tells(job: Job, tmp_path: Path) 
 
 
 async def test_two_busy_ports_end_it_with_a_clean_exit_code(job: Job, tmp_path: Path) -> None:
+    job = replace(job, port=two_ports())
     with occupied(job.port), occupied(job.port + 1):
         async with cold(ENGINE, job, tmp_path) as engine:
             failure = await engine.failure()
@@ -155,7 +171,7 @@ async def test_a_model_that_comes_after_the_stream_is_waited_for(job: Job, tmp_p
     slow = trapped(job, "slow-cache", FAKE_SPEED="10")
     async with cold(ENGINE, slow, tmp_path) as engine:
         await engine.proof()
-        assert ("allocating cache", 97.0) in engine.news
+        assert "allocating cache" in [phase for phase, _ in engine.news]
 
 
 async def test_a_broken_generator_is_unhealthy_for_ever_and_must_be_restarted(job: Job, tmp_path: Path) -> None:
