@@ -11,6 +11,7 @@ from llm_router.config.schema import Backend, Document, Entry, Scheduler, Server
 from llm_router.config.tree import Path, Tree
 from llm_router.engines import registry
 from llm_router.engines.command import Command
+from llm_router.engines.serviced import EDITED, is_service
 
 #: The engine of models that bring their own command; it needs no entry under ``backends``.
 COMMAND: Final = Command.name
@@ -113,7 +114,13 @@ def _check_model(
 def _check_what_runs(tree: Tree, name: str, entry: Entry, backend_word: str, document: Document) -> Iterator[Problem]:
     backend = document.backends.get(backend_word) or Backend()
     place = tree.place(("models", name), key=True)
-    if registry.canonical(backend.engine or backend_word) == COMMAND:
+    if entry.service or backend.service:
+        yield from _check_service(tree, name, entry, backend, registry.canonical(backend.engine or backend_word) or "")
+    elif entry.script or backend.script:
+        yield Problem(
+            place, f"cannot serve the model {name!r}: it has a `script` but no `service`", "Write the unit that runs it"
+        )
+    elif registry.canonical(backend.engine or backend_word) == COMMAND:
         if entry.command is None and backend.command is None:
             yield Problem(
                 place,
@@ -126,6 +133,27 @@ def _check_what_runs(tree: Tree, name: str, entry: Entry, backend_word: str, doc
         yield Problem(
             tree.place(("models", name, "concurrency")),
             f"cannot use concurrency {entry.concurrency}: fewer requests than the {entry.parallel} that `parallel` prepares for",
+        )
+
+
+def _check_service(tree: Tree, name: str, entry: Entry, backend: Backend, engine: str) -> Iterator[Problem]:
+    """What an existing unit needs: a name, a port that is known, and for TabbyAPI the model's folder."""
+    word = entry.service or backend.service or ""
+    path: Path = ("models", name, "service") if entry.service else ("models", name)
+    place = tree.place(path, key=not entry.service)
+    if not is_service(word):
+        yield Problem(
+            place, f"cannot use {word!r} as a service", "Write it as `systemctl` shows it, such as sglang.service"
+        )
+    if backend.port is None:
+        yield Problem(
+            place,
+            f"cannot serve the model {name!r} by {word}: the port of its backend is not known",
+            "Write `port` at the backend, as the unit has it",
+        )
+    if engine in EDITED and not (entry.path or entry.model_name):
+        yield Problem(
+            place, f"cannot serve the model {name!r}: it lacks `path`", "Write its folder below TabbyAPI's model_dir"
         )
 
 

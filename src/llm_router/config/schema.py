@@ -61,6 +61,10 @@ class Server(Section):
     """How long running answers may go on when the router ends."""
     engines_on_exit: Literal["stop", "keep"] = "stop"
     """Whether engines end with the router, or live on and are adopted by the next one."""
+    supervisor: Literal["auto", "child", "systemd"] = "auto"
+    """Who runs the engines: `child` the router itself, `systemd` one unit for each start; `auto` takes systemd where the router is itself a unit that may."""
+    drop_ins: Literal["run", "etc"] = "run"
+    """Where the command of an existing unit is replaced: below `/run/systemd/system` (until the next boot) or `/etc/systemd/system`."""
 
     @property
     def loopback(self) -> bool:
@@ -124,6 +128,14 @@ class Backend(Section):
     """Environment of the engine."""
     cwd: str | None = None
     """Working folder; by default the instance's own."""
+    service: str | None = None
+    """An existing systemd unit that runs the engine; the router starts and stops it instead of a program of its own."""
+    script: Words | None = None
+    """Program that replaces the unit's `ExecStart`, by a drop-in; the unit's own file is never touched."""
+    config_file: str | None = None
+    """TabbyAPI with `service`: its `config.yml`, in which `model_name` is set; looked for in the usual places."""
+    tokens_file: str | None = None
+    """TabbyAPI with `service`: its `api_tokens.yml`; by default beside `config_file`."""
     grace: Duration | None = None
     """How long the engine may take to end when asked; by default the engine's own usual time."""
     load_timeout: Annotated[Duration, Field(gt=0)] | None = None
@@ -166,6 +178,12 @@ class Entry(Section):
     """Working folder; wins over that of the backend."""
     command: Words | None = None
     """The program and its fixed words; wins over that of the backend. `{port}`, `{model}`, `{path}` are filled in."""
+    service: str | None = None
+    """The existing systemd unit that serves it; wins over the backend's."""
+    script: Words | None = None
+    """Program that the unit runs for this model; wins over the backend's."""
+    model_name: str | None = None
+    """With `service`: the name under which the engine serves it, if that is another one."""
     health: str | None = None
     """Path that answers 2xx once the model is ready (engine `command`)."""
     pin: bool = False

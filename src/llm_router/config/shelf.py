@@ -14,11 +14,38 @@ from llm_router.config.load import Config
 from llm_router.config.problems import nearest
 from llm_router.config.schema import Entry
 from llm_router.core.words import HOST_DEVICE, DeviceId, Footprint, Model, ModelName, Needs, Settings
-from llm_router.engines.engine import Job
+from llm_router.engines import registry
+from llm_router.engines.engine import Engine, Job
+from llm_router.engines.serviced import Service, Serviced, service_name
 
 #: What of a model's entry makes another instance of it. Everything else is treatment and changes in place.
-_INSTANCE: Final = ("path", "gpus", "context", "parallel", "args", "env", "cwd", "command", "health")
-_BACKEND_INSTANCE: Final = ("engine", "command", "dir", "model_dir", "host", "port", "args", "env", "cwd")
+_INSTANCE: Final = (
+    "path",
+    "gpus",
+    "context",
+    "parallel",
+    "args",
+    "env",
+    "cwd",
+    "command",
+    "health",
+    "service",
+    "script",
+    "model_name",
+)
+_BACKEND_INSTANCE: Final = (
+    "engine",
+    "command",
+    "dir",
+    "model_dir",
+    "host",
+    "port",
+    "args",
+    "env",
+    "cwd",
+    "service",
+    "script",
+)
 
 
 def settings(config: Config) -> Settings:
@@ -53,7 +80,7 @@ def models(config: Config, devices: Sequence[DeviceId], load_s: Mapping[str, flo
         Model(
             name=ModelName(name),
             revision=revision(config, name),
-            needs=_needs(entry, devices),
+            needs=_needs(entry, devices, alone=_shares_its_unit(config, name)),
             pin=entry.pin,
             preload=entry.preload,
             default=entry.default,
@@ -67,8 +94,15 @@ def models(config: Config, devices: Sequence[DeviceId], load_s: Mapping[str, flo
     )
 
 
-def _needs(entry: Entry, devices: Sequence[DeviceId]) -> Needs:
-    footprint = Footprint(entry.memory) if entry.memory is not None else None
+def _shares_its_unit(config: Config, model: str) -> bool:
+    """Whether another model is served by the same unit: they can never live together."""
+    mine = service(config, model)
+    others = (service(config, other) for other in config.models if other != model)
+    return mine is not None and any(other is not None and other.unit == mine.unit for other in others)
+
+
+def _needs(entry: Entry, devices: Sequence[DeviceId], *, alone: bool) -> Needs:
+    footprint = Footprint(entry.memory) if entry.memory is not None and not alone else None
     gpus: int | tuple[int | str, ...] | None = entry.gpus
     if isinstance(gpus, tuple):
         return Needs(tuple(_device(gpu, devices) for gpu in gpus), footprint)
@@ -100,6 +134,31 @@ def revision(config: Config, model: str) -> str:
     }
     text = json.dumps(facts, sort_keys=True, default=str, ensure_ascii=True)
     return sha256(text.encode()).hexdigest()[:16]
+
+
+def service(config: Config, model: str) -> Service | None:
+    """The existing unit that serves the model, ``None`` if the router starts a program of its own."""
+    entry = config.models[model]
+    _, backend = config.backend_of(model)
+    word = entry.service or backend.service
+    if not word:
+        return None
+    words = entry.script or backend.script or ()
+    return Service(
+        unit=service_name(word),
+        script=(_absolute(config, words[0]), *words[1:]) if words else (),
+        served=entry.model_name or "",
+        config_file=_absolute(config, backend.config_file) if backend.config_file else "",
+        tokens_file=_absolute(config, backend.tokens_file) if backend.tokens_file else "",
+        home=config.home,
+    )
+
+
+def engine(config: Config, model: str) -> Engine:
+    """The adapter that describes the model's instances. Raises ``LookupError`` for an engine that is not known."""
+    adapter = registry.find(config.engine_of(model))
+    unit = service(config, model)
+    return adapter if unit is None else Serviced(adapter, unit)
 
 
 def job(

@@ -55,11 +55,38 @@ class FileToWrite:
 
 
 @dataclass(frozen=True, slots=True)
+class Somewhere:
+    """A file of an existing installation, which may be in several places.
+
+    ``configured``, or else the router's own environment variable ``variable``, says where it is (the file or its
+    folder). If neither does, ``name`` is looked for in the working directory of the unit, then in ``folders``.
+    """
+
+    name: str
+    configured: str = ""
+    variable: str = ""
+    folders: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """A YAML file of somebody else in which these values, and nothing else, must stand before the start.
+
+    ``values`` are pairs of the keys from the top down, and the new value.
+    """
+
+    file: Somewhere
+    values: tuple[tuple[tuple[str, ...], str], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Launch:
     """All that is needed to start: no shell, ``env`` is added to a cleaned environment.
 
     ``links`` are symbolic links, absolute (place, target), that must stand too; a target need not exist.
     ``secrets`` are texts that the engine may print and nobody may read in its log.
+    ``unit`` names an existing systemd unit that is to be used: then ``argv`` replaces its command, or is empty to
+    leave that as it is, and ``edit`` is made first.
     """
 
     argv: tuple[str, ...]
@@ -68,6 +95,8 @@ class Launch:
     files: tuple[FileToWrite, ...] = ()
     links: tuple[tuple[str, str], ...] = ()
     secrets: tuple[str, ...] = ()
+    unit: str = ""
+    edit: Edit | None = None
 
 
 class Need(Enum):

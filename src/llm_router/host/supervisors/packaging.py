@@ -3,6 +3,7 @@
 It fills in names and paths, after looking at them: both files are read by root. It writes nothing anywhere.
 """
 
+import json
 import re
 import sys
 from collections.abc import Iterable
@@ -10,6 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
+from llm_router.engines.serviced import is_service, service_name
 from llm_router.host.supervisors import units
 
 TEMPLATE_FILE: Final = f"{units.TEMPLATE}.service"
@@ -41,7 +43,11 @@ def template(account: str, state: Path, python: Path = Path(sys.executable)) -> 
 
 def rule(account: str, services: Iterable[str] = ()) -> str:
     """The polkit rule that lets the account start its engines and these services. Raises ``ValueError``."""
-    names = ", ".join(f'"{units.service_name(service)}"'.replace("\\", "\\\\") for service in services)
+    given = list(services)
+    for service in given:
+        if not is_service(service):
+            raise ValueError(f"cannot write the rule for {service!r}: it is no name of a service")
+    names = json.dumps([service_name(service) for service in given])
     return _filled(RULE_FILE, ACCOUNT=_checked(account), SERVICES=names)
 
 

@@ -23,7 +23,6 @@ Property = tuple[str, str, Any]
 """A property's name, its D-Bus signature, its value."""
 
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_UNIT: Final = re.compile(r"[A-Za-z0-9:_.\\@-]{1,247}\.service")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +100,6 @@ def object_path(unit: str) -> str:
         plain = letter.isascii() and letter.isalnum() and not (index == 0 and letter.isdigit())
         letters.append(letter if plain else f"_{byte:02x}")
     return "/org/freedesktop/systemd1/unit/" + "".join(letters)
-
-
-def service_name(word: str) -> str:
-    """The unit of an operator's ``service:``; the ending may be left out. Raises ``ValueError``."""
-    name = word if word.endswith(".service") else f"{word}.service"
-    if not _UNIT.fullmatch(name) or "@." in name or name.startswith((".", "@")):
-        raise ValueError(f"{word!r} is no name of a service; write it as `systemctl` shows it, such as sglang.service")
-    return name
 
 
 def transient_name(state_id: str, folder: str) -> str:
