@@ -6,6 +6,7 @@ This file knows how the targets are started and which processes are theirs. It m
 import contextlib
 import http.client
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -89,7 +90,12 @@ class Stage:
             self.stop(process)
 
     def router(
-        self, models: Mapping[str, Mapping[str, object]], *, backends: Mapping[str, object] | None = None, name: str
+        self,
+        models: Mapping[str, Mapping[str, object]],
+        *,
+        name: str,
+        backends: Mapping[str, object] | None = None,
+        scheduler: Mapping[str, object] | None = None,
     ) -> tuple[Target, Path]:
         """Start a router on the measured cores, everything switched on; gives it and its state folder."""
         port = free_port()
@@ -97,6 +103,7 @@ class Stage:
         state.mkdir()
         config = {
             "server": {"port": port, "state_dir": str(state)},
+            "scheduler": scheduler or {},
             "backends": backends or {},
             "models": models,
         }
@@ -163,8 +170,6 @@ def main_targets(stage: Stage, port: int, peers: Mapping[str, str]) -> list[Targ
 
 def on_rest(pid: int, cores: frozenset[int]) -> None:
     """Move a process that was started by another one to these cores."""
-    import os  # noqa: PLC0415
-
     os.sched_setaffinity(pid, cores)
 
 
