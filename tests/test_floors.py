@@ -11,8 +11,8 @@ SOURCE = Path(__file__).parent.parent / "src" / "llm_router"
 FLOORS: dict[str, frozenset[str]] = {
     "core": frozenset(),
     "formats": frozenset({"core"}),
-    "engines": frozenset({"core", "formats"}),
-    "wire": frozenset({"core", "engines"}),
+    "engines": frozenset({"core", "formats", "wire"}),
+    "wire": frozenset({"core"}),
     "config": frozenset({"core", "engines", "formats"}),
     "sim": frozenset({"core"}),
     "demo": frozenset({"core", "formats", "config"}),

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from llm_router.core import commands as do
 from llm_router.core import events as ev
 from llm_router.core.words import Failure, InstanceId, ModelName, Outcome, TicketId
-from llm_router.engines.engine import Dialect
 from llm_router.host.desk import Lease
+from llm_router.wire.dialect import Dialect
 
 
 @dataclass

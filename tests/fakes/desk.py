@@ -5,8 +5,8 @@ import itertools
 from dataclasses import dataclass, field
 
 from llm_router.core.words import EndReason, InstanceId, ModelName, Notice, Reason, Refusal, Stage, TicketId
-from llm_router.engines.engine import Dialect
 from llm_router.host.desk import Exchange, Lease, Waiter, Wish
+from llm_router.wire.dialect import Dialect
 
 
 @dataclass

@@ -101,3 +101,6 @@ class FakeSupervisor:
     def pids(self, handle: Handle) -> frozenset[int]:
         running = self.machine.instances[handle.token]
         return frozenset({handle.pid}) if running.exit is None else frozenset()
+
+    async def aclose(self) -> None:
+        """What runs belongs to the machine and lives on."""

@@ -8,7 +8,7 @@ import pytest
 from fakes.backend import DONE, Talk, chunk, usage
 from fakes.roadside import Reply, post, roadside
 from llm_router.core.words import EndReason, ModelName, Notice, Outcome, Reason, Refusal, Stage
-from llm_router.engines.engine import Dialect
+from llm_router.wire.dialect import Dialect
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 STREAM = {**CHAT, "stream": True}

@@ -13,7 +13,6 @@ from llm_router.engines.causes import explain_by
 from llm_router.engines.engine import (
     Answer,
     Check,
-    Dialect,
     Ended,
     Farewell,
     Job,
@@ -39,6 +38,7 @@ from llm_router.engines.proof import (
     refused,
 )
 from llm_router.engines.render import CommandLine, Spelling, option_name, visible_devices
+from llm_router.wire.dialect import Dialect
 
 USUAL_HEALTH: Final = "/health"
 MODELS: Final = "/v1/models"

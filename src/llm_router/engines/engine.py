@@ -10,6 +10,7 @@ from enum import Enum
 from typing import Protocol
 
 from llm_router.core.words import DeviceId, Failure
+from llm_router.wire.dialect import Dialect
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,29 +222,6 @@ class Farewell:
 
     grace_s: float
     first: tuple[Question, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Dialect:
-    """How requests to this instance differ from what the client sent, and answers from what it expects.
-
-    ``model_name`` is written into ``model`` (``None``: left as it is). ``headers`` are added (the key).
-    On ``stream_only`` paths a request for a whole answer is asked for as a stream and joined, because the
-    engine does not notice that a client left otherwise. ``ask_usage``: add ``stream_options.include_usage``
-    to streams and hide the extra chunk from clients that did not ask. ``drop`` are request fields the
-    engine refuses. ``says_done``: its complete streams end with ``[DONE]``. ``serves`` are the paths it
-    has, ``None`` if unknown: any path is passed. ``usage_whole``: it counts tokens in a whole answer only
-    when that asks for ``stream_options.include_usage`` too.
-    """
-
-    model_name: str | None = None
-    headers: tuple[tuple[str, str], ...] = ()
-    stream_only: frozenset[str] = frozenset()
-    ask_usage: bool = False
-    drop: frozenset[str] = frozenset()
-    says_done: bool = True
-    serves: frozenset[str] | None = None
-    usage_whole: bool = False
 
 
 class Engine(Protocol):

@@ -14,7 +14,6 @@ from llm_router.engines.causes import explain_by
 from llm_router.engines.engine import (
     Answer,
     Check,
-    Dialect,
     Ended,
     Farewell,
     Job,
@@ -32,6 +31,7 @@ from llm_router.engines.render import CommandLine, Spelling, option_name, visibl
 from llm_router.formats.gguf import MAGIC, GgufHeader, read_header
 from llm_router.formats.gguf_files import part_name, part_names
 from llm_router.formats.reading import BadFile
+from llm_router.wire.dialect import Dialect
 
 
 def _words(text: str) -> frozenset[str]:

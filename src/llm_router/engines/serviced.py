@@ -15,7 +15,6 @@ from llm_router.core.words import Failure, FailureKind
 from llm_router.engines.engine import (
     Answer,
     Check,
-    Dialect,
     Edit,
     Ended,
     Engine,
@@ -32,6 +31,7 @@ from llm_router.engines.engine import (
 )
 from llm_router.engines.folder import model_path
 from llm_router.engines.proof import YES
+from llm_router.wire.dialect import Dialect
 
 #: Engines whose model is chosen by a file instead of the command line.
 EDITED: Final = frozenset({"tabbyapi", "tabbyapi-exl2"})

@@ -14,7 +14,6 @@ from llm_router.engines.causes import Cause, explain_by
 from llm_router.engines.engine import (
     Answer,
     Check,
-    Dialect,
     Ended,
     Farewell,
     FileToWrite,
@@ -33,6 +32,7 @@ from llm_router.engines.marks import CACHE, GRAPHS, LOADING, STARTING, WARMING, 
 from llm_router.engines.proof import WAIT, YES, bearer
 from llm_router.engines.render import CommandLine, Spelling
 from llm_router.engines.serving import identity_step, own_options, proof, python_environment, take_number, tensor_split
+from llm_router.wire.dialect import Dialect
 
 #: One value after the flag may be several words there.
 SPELLING: Final = Spelling(

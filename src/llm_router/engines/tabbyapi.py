@@ -14,7 +14,6 @@ from llm_router.engines.causes import Cause, explain_by, line_failure
 from llm_router.engines.engine import (
     Answer,
     Check,
-    Dialect,
     Ended,
     Farewell,
     Job,
@@ -33,6 +32,7 @@ from llm_router.engines.proof import WAIT, YES, bearer, error_text, json_of, mem
 from llm_router.engines.serving import proof, python_environment
 from llm_router.engines.tabbyapi_files import load_request, settings_of, written_files
 from llm_router.engines.tabbyapi_load import judge_load
+from llm_router.wire.dialect import Dialect
 
 GRACE_S: Final = 15.0
 #: The bound of one load, far above any: what has no progress is found out by the phase's limit.

@@ -11,24 +11,13 @@ from typing import Final
 
 from llm_router.core.words import Failure, FailureKind
 from llm_router.engines.causes import Cause, explain_by
-from llm_router.engines.engine import (
-    Answer,
-    Check,
-    Dialect,
-    Ended,
-    Farewell,
-    Job,
-    Judgement,
-    Launch,
-    LogFact,
-    Step,
-    Verdict,
-)
+from llm_router.engines.engine import Answer, Check, Ended, Farewell, Job, Judgement, Launch, LogFact, Step, Verdict
 from llm_router.engines.folder import folder_checks, judge_config, model_path
 from llm_router.engines.marks import LOADING, WARMING, Mark, read_marks
 from llm_router.engines.proof import error_text, json_of, member, refused
 from llm_router.engines.render import CommandLine, Spelling
 from llm_router.engines.serving import health_step, own_options, proof, python_environment
+from llm_router.wire.dialect import Dialect
 
 SPELLING: Final = Spelling(negatable=frozenset({"continuous-batching", "compile", "trust-remote-code", "enable-cors"}))
 RESERVED: Final[Mapping[str, str]] = {

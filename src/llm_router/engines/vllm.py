@@ -13,7 +13,6 @@ from llm_router.engines.causes import Cause, explain_by
 from llm_router.engines.engine import (
     Answer,
     Check,
-    Dialect,
     Ended,
     Farewell,
     Job,
@@ -38,6 +37,7 @@ from llm_router.engines.serving import (
     python_environment,
     tensor_split,
 )
+from llm_router.wire.dialect import Dialect
 
 SPELLING: Final = Spelling(
     short=frozenset({"tp", "pp", "dp"}),

@@ -18,7 +18,7 @@ from llm_router.core import commands as do
 from llm_router.core import events as ev
 from llm_router.core.words import DeviceId, Failure, FailureKind, InstanceId, ModelName, Outcome, TicketId
 from llm_router.engines import registry
-from llm_router.engines.engine import Dialect, Ended, Engine, Job
+from llm_router.engines.engine import Ended, Engine, Job
 from llm_router.host import ports
 from llm_router.host.desk import Lease
 from llm_router.host.gpus import Gauge
@@ -34,6 +34,7 @@ from llm_router.host.tasks import Tasks
 from llm_router.host.upstream import Pools
 from llm_router.host.vitals import vitals_of
 from llm_router.host.watch import Watch
+from llm_router.wire.dialect import Dialect
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from llm_router.core.words import EndReason, InstanceId, ModelName, Notice, Outcome, Refusal, TicketId
-from llm_router.engines.engine import Dialect
+from llm_router.wire.dialect import Dialect
 
 
 @dataclass(frozen=True, slots=True)

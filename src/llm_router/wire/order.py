@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import parse_qsl, quote, urlencode
 
-from llm_router.engines.engine import Dialect
 from llm_router.wire import multipart, openai
+from llm_router.wire.dialect import Dialect
 from llm_router.wire.errors import BadRequestError
 from llm_router.wire.openai import Asked, Body
 from llm_router.wire.paths import Api, Route, raw_candidates

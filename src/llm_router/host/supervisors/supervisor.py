@@ -70,3 +70,7 @@ class Supervisor(Protocol):
     def pids(self, handle: Handle) -> frozenset[int]:
         """All living processes of the instance."""
         ...
+
+    async def aclose(self) -> None:
+        """Let go of what is held here. It stops nobody; what becomes of the engines is the supervisor's policy."""
+        ...
