@@ -1,5 +1,6 @@
 """The own traps of ``transformers serve``, met by the adapter: strict bodies, streams without an end, the busy port."""
 
+import asyncio
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -30,9 +31,15 @@ async def test_the_model_list_is_no_identity_but_the_answer_is(kind: Kind, tmp_p
     env = {**job.env, "HF_HUB_CACHE": str(tmp_path / "nowhere")}
     async with cold(ENGINE, replace(job, env=env), tmp_path) as engine:
         await engine.proof(kind.total_s)
-        assert (await engine.run.client.get(engine.url("/v1/models"))).status_code == 500
+        # An unhandled error closes the connection without having said so: it must not be used again.
+        reader, writer = await asyncio.open_connection("127.0.0.1", job.port)
+        writer.write(b"GET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n")
+        raw = await asyncio.wait_for(reader.read(), 20)
+        writer.close()
         told = (await engine.chat()).json()
         pinned = await engine.chat(model="alpha")
+    assert raw.startswith(b"HTTP/1.1 500 ")
+    assert b"connection: close" not in raw.lower()
     assert told["model"] == f"{job.path}@main"
     assert pinned.status_code == 400
     assert pinned.json()["detail"].startswith("Server is pinned to ")

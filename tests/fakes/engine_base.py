@@ -198,6 +198,11 @@ class Exchange:
             self._writer.write(b"0\r\n\r\n")
             await self._drain()
 
+    def hang_up(self) -> None:
+        """Close the connection after what was said."""
+        self.cut = True
+        self._writer.close()
+
     def abort(self) -> None:
         """Cut the connection in the middle of whatever is being said."""
         self.cut = True

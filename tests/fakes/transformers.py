@@ -194,7 +194,12 @@ class Transformers:
 
     async def _models(self, exchange: Exchange) -> None:
         """The hub's cache on disk, which is not there."""
+        await self._unhandled(exchange)
+
+    async def _unhandled(self, exchange: Exchange) -> None:
+        """An exception of its own: the connection is closed, and nobody was told that it would be."""
         await exchange.send(500, b"Internal Server Error", kind="text/plain; charset=utf-8")
+        exchange.hang_up()
 
     async def _chat(self, exchange: Exchange) -> None:
         await self._generate(exchange, chat=True)
@@ -216,7 +221,7 @@ class Transformers:
             await self.load(str(wanted))
         say(f"[transformers] [Request received] Model: {self.loaded}@main, CB: False")
         if ("messages" if chat else "prompt") not in body:
-            await exchange.send(500, b"Internal Server Error", kind="text/plain; charset=utf-8")
+            await self._unhandled(exchange)
             return
         if self.script.has("mute"):
             await for_ever()
