@@ -480,15 +480,15 @@ async def test_a_body_that_proves_bad_after_the_grant_gives_the_lease_back() -> 
 # The client leaves
 
 
-async def test_a_client_that_leaves_while_it_waits_is_withdrawn() -> None:
-    for commit_s in (0.0, 5.0):
-        async with roadside(stream, hold=True, commit_s=commit_s) as side:
-            client = await side.client()
-            await client.post(STREAM)
-            await side.until(lambda side=side: bool(side.desk.waiting))
-            client.leave()
-            await side.until(lambda side=side: not side.desk.waiting)
-            assert side.desk.withdrawn
+@pytest.mark.parametrize("commit_s", [0.0, 5.0])
+async def test_a_client_that_leaves_while_it_waits_is_withdrawn(commit_s: float) -> None:
+    async with roadside(stream, hold=True, commit_s=commit_s) as side:
+        client = await side.client()
+        await client.post(STREAM)
+        await side.until(lambda: bool(side.desk.waiting))
+        client.leave()
+        await side.until(lambda: not side.desk.waiting)
+        assert side.desk.withdrawn
 
 
 @pytest.mark.parametrize("script", [silence, endless])

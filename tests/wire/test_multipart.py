@@ -1,3 +1,5 @@
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -46,7 +48,6 @@ def test_broken_forms_are_told(kind: bytes, body: bytes, said: str) -> None:
 
 @given(st.binary(max_size=300))
 def test_any_bytes_are_a_form_or_an_error(body: bytes) -> None:
-    try:
-        multipart.find_model(b"multipart/form-data; boundary=B", b"--B" + body)
-    except BadRequestError as error:
-        assert str(error).startswith("cannot ")
+    with contextlib.suppress(BadRequestError):
+        span = multipart.find_model(b"multipart/form-data; boundary=B", b"--B" + body)
+        assert span is None or 0 < span[0] <= span[1] <= len(body) + 3

@@ -36,7 +36,7 @@ def test_what_is_looked_at() -> None:
     ],
 )
 def test_what_cannot_be_used_is_named(body: bytes, said: str) -> None:
-    with pytest.raises(BadRequestError, match="^cannot ") as caught:
+    with pytest.raises(BadRequestError, match=r"^cannot ") as caught:
         openai.read_json(body)
     assert said in caught.value.fault.message
     assert caught.value.fault.status == 400

@@ -17,7 +17,7 @@ from llm_router.wire.meter import Meter, Tail
 from llm_router.wire.notices import speed
 from llm_router.wire.status import Face
 
-#: The first piece of content, in whatever form: a non-empty text behind one of these keys.
+#: A piece of content, in whatever form: a non-empty text behind one of these keys.
 _CONTENT: Final = re.compile(
     rb'"(?:content|text|reasoning_content|reasoning|thinking|arguments|delta|partial_json)"\s*:\s*"[^"]'
 )
@@ -131,9 +131,10 @@ class EventAnswer:
         return self.look(block, now)
 
     def count(self, block: bytes, now: float) -> None:
-        """Tell the meter what moved. Until the first content is seen, each block is searched for it."""
-        if self.meter.first_at is not None or _CONTENT.search(block):
-            self.meter.moved(now, block.count(b"data:"))
+        """Tell the meter of the pieces with content in a block; what has none is no token."""
+        pieces = len(_CONTENT.findall(block))
+        if pieces:
+            self.meter.moved(now, pieces)
 
     def look(self, block: bytes, now: float) -> bytes:
         """The client's bytes for a block of whole events."""

@@ -128,10 +128,14 @@ def rewrite(body: Body, changes: Mapping[str, object], drop: Iterable[str] = ())
     ``BadRequestError`` for what only a closer look finds.
     """
     drop = frozenset(drop)
-    if not changes and _plain(body) and not any(b'"%b"' % name.encode() in body for name in drop):
+    plain = not changes and _plain(body)
+    if plain and not drop:
         return body
     fields = _open(body)
-    for name in drop & fields.keys():
+    dropped = drop & fields.keys()
+    if plain and not dropped:
+        return body
+    for name in dropped:
         del fields[name]
     out: dict[str, object] = {**fields, **changes}
     return _encode(out)
@@ -154,7 +158,7 @@ def _open(body: Body) -> dict[str, msgspec.Raw]:
 
 def _plain(body: Body) -> bool:
     """Whether no second ``model`` can hide in the body, by repetition or by an escaped spelling."""
-    return len(body) <= _SCAN_LIMIT and body.count(b'"model"') <= 1 and b"\\u00" not in body
+    return len(body) <= _SCAN_LIMIT and body.count(b'"model"') <= 1 and b"\\u" not in body
 
 
 def _count(raw: msgspec.Raw) -> int:
