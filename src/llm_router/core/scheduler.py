@@ -222,7 +222,9 @@ class Scheduler:
             case Woken(), State.waking:
                 self._costs.woken(inst.model, now - inst.work_since)
                 self._serve(inst, now)
-            case ((StartFailed(_, failure) | WakeFailed(_, failure)), state) if state in LOADING:
+            case StartFailed(_, failure), (State.starting | State.checking):
+                self._fail(inst, failure, now, polite=True)
+            case WakeFailed(_, failure), State.waking:
                 self._fail(inst, failure, now, polite=True)
             case Exited(_, failure), state if state not in FREEING and state not in (State.planned, State.cleared):
                 self._fail(inst, failure, now, polite=False)
