@@ -65,6 +65,11 @@ def test_comforts_are_added_only_for_a_version_that_has_them() -> None:
     assert argv(own).count("--shutdown-timeout") == 1
 
 
+def test_a_help_that_lists_groups_only_forbids_nothing() -> None:
+    groups = frozenset({"--help", "--help-all"})
+    assert argv(replace(JOB, flags=groups)) == argv(replace(JOB, flags=None))
+
+
 def test_the_share_of_memory_is_always_said_on_a_gpu() -> None:
     assert "--gpu-memory-utilization" not in argv(replace(JOB, devices=()))
     assert "--gpu-memory-utilization" not in argv(replace(JOB, options={"kv_cache_memory_bytes": 1 << 30}))

@@ -6,6 +6,7 @@ vLLM 0.33 (``vllm/``), tolerant back to 0.8. It does not know how much memory a 
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from llm_router.core.words import Failure, FailureKind
@@ -164,6 +165,9 @@ class VLLM:
     def launch(self, job: Job) -> Launch:
         if not job.path:
             raise ValueError(f"cannot start {job.model}: it has no path; set path to the model's folder")
+        if job.flags is not None and "--port" not in job.flags:
+            # A help that lists groups of options says nothing of options.
+            job = replace(job, flags=None)
         options = own_options(job, RESERVED)
         split = tensor_split(job, options, TENSOR, (PIPELINE, REPLICAS))
         program = _program(job)
