@@ -90,7 +90,7 @@ class Notices:
         return self._costs.load_s(line.model)
 
     def _ahead(self, line: Line) -> tuple[ModelName, ...]:
-        """Whose loads come first, nearest last in time first: those who wait and are served before this one."""
+        """The models that are loaded or served before this one, in that order."""
         if line.name not in self._order:
             return ()
         coming = [
@@ -117,7 +117,7 @@ class Notices:
     def _view_of_waiting(self, line: Line, now: float) -> View:
         if line.trouble.retry_at > now:
             return View(Stage.queued, None, "waiting before the next try")
-        return View(Stage.queued, line.leaving, open_ended=line.later)
+        return View(Stage.queued, line.leaving, open_ended=line.leaving is not None)
 
     def _view_of_coming(self, inst: Instance) -> View:
         for other in self._book.instances.values():
