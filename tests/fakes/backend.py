@@ -83,6 +83,8 @@ class Backend:
         self.connections = 0
         self.left = 0
         self.port = 0
+        #: Whether bodies are read; else a request is taken by its head, and the rest stays on the wire.
+        self.greedy = True
         self.tasks = Tasks("backend")
         self.open: set[_Connection] = set()
         self._server: asyncio.Server | None = None
@@ -136,7 +138,9 @@ class _Connection(asyncio.Protocol):
         self._next()
 
     def _next(self) -> None:
-        if not self._busy and (seen := _take(self.bytes)) is not None:
+        if not self._busy and (seen := _take(self.bytes, self._backend.greedy)) is not None:
+            if not self._backend.greedy:
+                self.transport.pause_reading()
             self._busy = True
             self._backend.requests.append(seen)
             self._backend.tasks.spawn("script", self._play(seen))
@@ -147,14 +151,14 @@ class _Connection(asyncio.Protocol):
         self._next()
 
 
-def _take(data: bytearray) -> Seen | None:
+def _take(data: bytearray, greedy: bool) -> Seen | None:
     end = data.find(b"\r\n\r\n")
     if end < 0:
         return None
     first, *lines = data[:end].decode("latin-1").split("\r\n")
     method, target, _ = first.split(" ")
     headers = [(name.lower(), value) for name, value in (line.split(": ", 1) for line in lines)]
-    length = next((int(value) for name, value in headers if name == "content-length"), 0)
+    length = next((int(value) for name, value in headers if name == "content-length"), 0) if greedy else 0
     if len(data) < end + 4 + length:
         return None
     body = bytes(data[end + 4 : end + 4 + length])
