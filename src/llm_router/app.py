@@ -120,7 +120,7 @@ class Router:
     async def run(self, folder: StateFolder, opened: Opened) -> int:
         """Open the door, serve until a signal, close. Raises ``BindError``."""
         self._started = time.time()
-        bound = ports.bind(self.config.server.host, self.config.server.port)
+        bound = ports.bind_all(self.config.server.addresses, self.config.server.port)
         self._tasks = Tasks("the router")
         self._gauge = Gauge()
         self._history = _history(folder.path / "history.db")
@@ -142,20 +142,20 @@ class Router:
         self._guard = keys.Guard(self.config.server.keys)
         self._road = Road(self._conductor, self._limits(), pools=self._pools, guard=self._let_in)
         self._server = make_server(self._application(), self._road, signals=False)
-        self._address = _url(*bound.getsockname()[:2])
+        self._address = _url(*bound[0].getsockname()[:2])
         adopted = await self._crew.adopt()
         await self._put_in_force(self.config)
         for one in adopted:
             self._conductor.adopt(one)
         return await self._serve(bound, opened, keep=keep)
 
-    async def _serve(self, bound: socket.socket, opened: Opened, *, keep: bool) -> int:
+    async def _serve(self, bound: list[socket.socket], opened: Opened, *, keep: bool) -> int:
         asked = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, asked.set)
         loop.add_signal_handler(signal.SIGHUP, lambda: self._tasks.spawn("reload", self._reload()))
-        serving = self._tasks.spawn("serve", self._server.serve(sockets=[bound]))
+        serving = self._tasks.spawn("serve", self._server.serve(sockets=bound))
         while not self._server.started and not serving.done():
             await asyncio.sleep(0.005)
         opened(self._address)

@@ -19,6 +19,7 @@ def problem(text: str) -> str:
     ("text", "said"),
     [
         ("server: {host: 0.0.0.0}", "x.yml:1:16: cannot listen on 0.0.0.0 without keys"),
+        ("server: {also_listen: [127.0.0.2, 172.17.0.1]}", "cannot listen on 172.17.0.1 without keys"),
         ("server: {host: 0.0.0.0, allow_remote: true}", "say both `allow_remote: true` and `insecure: true`"),
         ("server: {host: chat.example, insecure: true}", "cannot listen on chat.example without keys"),
         ("scheduler: {quantum_min: 5m}", "x.yml:1:26: cannot use scheduler.quantum_min: it is longer"),

@@ -138,3 +138,28 @@ def test_a_holder_that_may_not_be_looked_at_is_said_to_be_one(
 ) -> None:
     monkeypatch.setattr(ports, "_sockets", lambda _: None)
     assert ports.held_by(stranger[1]) == "a process that this user may not look at"
+
+
+def test_several_addresses_share_the_port_that_the_first_one_chose() -> None:
+    bound = ports.bind_all(("127.0.0.1", "127.0.0.2", "::1"), 0)
+    try:
+        assert len({port_of(one) for one in bound}) == 1
+        assert [one.getsockname()[0] for one in bound] == ["127.0.0.1", "127.0.0.2", "::1"]
+    finally:
+        for one in bound:
+            one.close()
+
+
+def test_a_further_address_may_come_up_later_but_not_the_first() -> None:
+    nobodys = "192.0.2.1"  # kept for documentation, so no interface has it
+    for one in ports.bind_all(("127.0.0.1", nobodys), 0):
+        one.close()
+    with pytest.raises(ports.BindError, match="cannot listen on 192"):
+        ports.bind_all((nobodys, "127.0.0.1"), 0)
+
+
+def test_if_one_address_is_taken_none_is_held(listener: socket.socket) -> None:
+    port = port_of(listener)
+    with pytest.raises(ports.BindError, match=f"127.0.0.1 port {port}"):
+        ports.bind_all(("127.0.0.2", "127.0.0.1"), port)
+    ports.bind("127.0.0.2", port).close()

@@ -43,7 +43,7 @@ def check_server(server: Server, host: Place) -> Iterator[Problem]:
     if not server.loopback and not server.keys and not (server.allow_remote and server.insecure):
         yield Problem(
             host,
-            f"cannot listen on {server.host} without keys: everybody who reaches it could use and steer the router",
+            f"cannot listen on {server.open_addresses[0]} without keys: everybody who reaches it could use and steer the router",
             "Add `keys`, or say both `allow_remote: true` and `insecure: true`",
         )
 

@@ -39,6 +39,8 @@ class Server(Section):
     """Address to listen on. Another one than loopback needs `keys`, or both `allow_remote` and `insecure`."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8002
     """Port to listen on; 0 lets the system choose."""
+    also_listen: tuple[str, ...] = ()
+    """Further addresses to listen on, by the same rules, such as `172.17.0.1` for containers. They may come up later."""
     keys: Annotated[tuple[Key, ...], BeforeValidator(read_keys)] = ()
     """Keys of the clients. A plain entry may do everything; without any keys every key is accepted."""
     allow_remote: bool = False
@@ -67,9 +69,19 @@ class Server(Section):
     """Where the command of an existing unit is replaced: below `/run/systemd/system` (until the next boot) or `/etc/systemd/system`."""
 
     @property
+    def addresses(self) -> tuple[str, ...]:
+        """All addresses to listen on, each once."""
+        return tuple(dict.fromkeys((self.host, *self.also_listen)))
+
+    @property
+    def open_addresses(self) -> tuple[str, ...]:
+        """Those that other machines, or containers, may reach."""
+        return tuple(one for one in self.addresses if not (one in {"localhost", "::1"} or one.startswith("127.")))
+
+    @property
     def loopback(self) -> bool:
         """Whether only this machine can reach the router."""
-        return self.host in {"localhost", "::1"} or self.host.startswith("127.")
+        return not self.open_addresses
 
 
 #: The scheduler's own defaults are the file's.

@@ -8,10 +8,14 @@ import asyncio
 import ipaddress
 import os
 import socket
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
+from typing import Final
 
 from llm_router.host import processes
 from llm_router.host.listeners import listeners
+
+#: ip(7): listen on an address that no interface has yet. It serves both families.
+_IP_FREEBIND: Final = 15
 
 
 def free_port(host: str = "127.0.0.1") -> int:
@@ -26,11 +30,29 @@ class BindError(Exception):
     """An address cannot be listened on; the text says why and what to do."""
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """An address taken to listen on it, port 0 for any. Raises ``BindError``."""
+def bind_all(hosts: Sequence[str], port: int) -> list[socket.socket]:
+    """All of the addresses at one port: with 0 the first one chooses. Raises ``BindError`` and holds none of them.
+
+    Those after the first may come up later, as the bridge of a container engine does.
+    """
+    bound: list[socket.socket] = []
+    try:
+        for host in hosts:
+            bound.append(bind(host, bound[0].getsockname()[1] if bound else port, later=bool(bound)))
+    except BindError:
+        for one in bound:
+            one.close()
+        raise
+    return bound
+
+
+def bind(host: str, port: int, *, later: bool = False) -> socket.socket:
+    """An address taken to listen on it, port 0 for any. ``later``: it need not be there yet. Raises ``BindError``."""
     bound = socket.socket(_family(host), socket.SOCK_STREAM)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if later:
+            bound.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
         bound.bind((host, port))
     except OSError as error:
         bound.close()
