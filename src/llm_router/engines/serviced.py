@@ -83,11 +83,10 @@ class Serviced:
         return None
 
     def checks(self, job: Job) -> tuple[Check, ...]:
-        script = self.service.script
-        checks = [Check(Need.program, script[0])] if script else []
+        """The unit, its script and its files are looked at by who starts it, where they are."""
         if self.name in EDITED and job.model_dir:
-            checks.append(Check(Need.directory, model_path(self._as_served(job))))
-        return tuple(checks)
+            return (Check(Need.directory, model_path(self._as_served(job))),)
+        return ()
 
     def judge_file(self, job: Job, path: str, head: bytes, size: int) -> Failure | None:
         return self._engine.judge_file(job, path, head, size)

@@ -1,0 +1,1 @@
+"""Existing installations: their files, found, read and edited."""
