@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from llm_router.wire.dialect import Dialect
 from llm_router.wire import order
+from llm_router.wire.dialect import Dialect
 from llm_router.wire.errors import BadRequestError
 from llm_router.wire.order import Order
 from llm_router.wire.paths import route
