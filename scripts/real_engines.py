@@ -21,15 +21,60 @@ TORCH = "torch==2.13.0"
 
 #: What SGLang imports on the way to a plain Llama on a CPU. Its own list is for CUDA, so it is installed
 #: without dependencies and gets these.
-SGLANG_NEEDS = (
-    "transformers==5.19.0 tokenizers==0.23.2 openai==2.8.0 openai-harmony==0.0.4 outlines==0.1.11 xgrammar==0.2.7 "
-    "llguidance>=1.7.6,<2 compressed-tensors==0.18.0 numba==0.65.1 sentencepiece==0.2.1 soundfile==0.13.1 "
-    "tiktoken apache-tvm-ffi==0.1.11 kernels>=0.14.1,<0.15 blobfile==3.0.0 mistral_common>=1.11.5 "
-    "IPython aiohttp anthropic>=0.20.0 build datasets distro easydict einops fastapi gguf interegular intel-openmp "
-    "modelscope msgspec ninja numpy orjson partial_json_parser pillow prometheus-client>=0.20.0 psutil pybase64 "
-    "pydantic python-multipart pyzmq>=25.1.2 regex requests scipy setproctitle tqdm uvicorn>=0.51 uvloop watchfiles "
-    "xxhash zstandard nvidia-ml-py"
-).split()
+SGLANG_NEEDS = [
+    "transformers==5.19.0",
+    "tokenizers==0.23.2",
+    "openai==2.8.0",
+    "openai-harmony==0.0.4",
+    "outlines==0.1.11",
+    "xgrammar==0.2.7",
+    "llguidance>=1.7.6,<2",
+    "compressed-tensors==0.18.0",
+    "numba==0.65.1",
+    "sentencepiece==0.2.1",
+    "soundfile==0.13.1",
+    "tiktoken",
+    "apache-tvm-ffi==0.1.11",
+    "kernels>=0.14.1,<0.15",
+    "blobfile==3.0.0",
+    "mistral_common>=1.11.5",
+    "IPython",
+    "aiohttp",
+    "anthropic>=0.20.0",
+    "build",
+    "datasets",
+    "distro",
+    "easydict",
+    "einops",
+    "fastapi",
+    "gguf",
+    "interegular",
+    "intel-openmp",
+    "modelscope",
+    "msgspec",
+    "ninja",
+    "numpy",
+    "orjson",
+    "partial_json_parser",
+    "pillow",
+    "prometheus-client>=0.20.0",
+    "psutil",
+    "pybase64",
+    "pydantic",
+    "python-multipart",
+    "pyzmq>=25.1.2",
+    "regex",
+    "requests",
+    "scipy",
+    "setproctitle",
+    "tqdm",
+    "uvicorn>=0.51",
+    "uvloop",
+    "watchfiles",
+    "xxhash",
+    "zstandard",
+    "nvidia-ml-py",
+]
 
 #: The native kernels of SGLang have no build for CPUs. A plain Llama with torch's own attention calls none of
 #: them, but the names are imported.
@@ -75,15 +120,17 @@ class Bench:
         venv.create(self.folder, with_pip=True, clear=True)
 
     def pip(self, *words: str) -> None:
-        subprocess.run([self.python, "-m", "pip", "--quiet", *words], check=True)
+        subprocess.run([str(self.python), "-m", "pip", "--quiet", *words], check=True)
 
     def packages(self) -> Path:
-        command = [self.python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
-        return Path(subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip())
+        return Path(self._ask("import sysconfig; print(sysconfig.get_path('purelib'))"))
 
     def version(self, package: str) -> str:
-        command = [self.python, "-c", f"import importlib.metadata as m; print(m.version({package!r}))"]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+        return self._ask(f"import importlib.metadata as m; print(m.version({package!r}))")
+
+    def _ask(self, code: str) -> str:
+        done = subprocess.run([str(self.python), "-c", code], check=True, capture_output=True, text=True)
+        return str(done.stdout).strip()
 
     def finish(self) -> None:
         self._done.touch()
