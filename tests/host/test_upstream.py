@@ -8,7 +8,8 @@ import pytest
 
 from fakes.backend import Backend, Script, Talk
 from llm_router.engines.engine import Answer, Question
-from llm_router.host.upstream import Pools, Sending, Trouble
+from llm_router.host.connection import Sending, Trouble
+from llm_router.host.upstream import Pools
 from llm_router.wire.heads import Headers
 
 GET = Question("GET", "/health")

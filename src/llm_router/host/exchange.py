@@ -12,21 +12,21 @@ from typing import Final
 
 from llm_router.core.words import EndReason, ModelName, Notice, Outcome, Refusal, TicketId
 from llm_router.host import desk as seam
+from llm_router.host.connection import Sending, Trouble
 from llm_router.host.incoming import Client, Request
+from llm_router.host.record import record
 from llm_router.host.reply import Reply
 from llm_router.host.road import Road
+from llm_router.host.speaker import Speaker
 from llm_router.host.tunnel import Tunnel
-from llm_router.host.upstream import Sending, Trouble, authority
-from llm_router.wire import access, errors, heads, notices, order, sse, status
+from llm_router.host.upstream import authority
+from llm_router.wire import access, errors, heads, order, sse, status
 from llm_router.wire.answer import Answer, PlainAnswer, Terms
 from llm_router.wire.errors import BadRequestError, Fault
 from llm_router.wire.forms import Collected, Joined, answer_for
 from llm_router.wire.order import Order
 from llm_router.wire.paths import Api
 
-_STREAM_LINES = (
-    b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
-)
 #: How often a request is tried again by what befell it before any answer: an engine
 #: that has just died refuses connections until its end is known; one that died of the request must not kill many.
 _TRIES: Final = {"engine_unreachable": 20, "engine_broke_off": 1}
@@ -60,17 +60,15 @@ class Exchange:
         self._tries = 0
         self._ticket: TicketId | None = None
         self._lease: seam.Lease | None = None
-        self._notice: Notice | None = None
         self._sending: Sending | None = None
         self._answer: Answer | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._terms = Terms(asked_at=self._began)
-        self._pace = status.Pace(every_s=road.limits.status_s, silence_s=road.limits.silence_s)
+        self._speaker = Speaker(self._reply, self._terms, road.limits, self._news)
         self._order: Order | None = None
         self._model = ModelName("")
         self._path = request.path
         self._talks = False
-        self._line = False
         self._status = 0
         self._first: float | None = None
         self._asked = self._began
@@ -100,6 +98,7 @@ class Exchange:
         mode = order.status_mode(self._request.fields, self._road.limits.status_mode)
         api = self._request.route.api
         self._talks = asked.stream and api is not Api.other
+        self._speaker.model = self._model
         self._terms.face = status.face(api, mode, self._id, self._model, int(time.time()))
         self._terms.closing = not asked.structured
         self._terms.choices = asked.choices
@@ -129,7 +128,7 @@ class Exchange:
         self._release(Outcome.failed)
         self._tries += 1
         self._ticket = self._answer = None
-        self._line = self._terms.opened
+        self._speaker.line = self._terms.opened
         self._place = Place.waiting
         self._timer = self._loop.call_later(self._road.limits.again_s, self._line_up)
 
@@ -147,70 +146,50 @@ class Exchange:
     def _commit(self) -> None:
         """The wait is long enough to be told: from here on the answer is a stream with status 200."""
         self._timer = None
-        self._open(self._news())
+        self._speak(self._speaker.news())
 
-    def _open(self, text: str) -> None:
-        face = self._terms.face
-        if face is None or self._reply.begun:
+    def _speak(self, text: str) -> None:
+        """Promise a stream and say the first word in it, before the engine does."""
+        if self._reply.begun or self._terms.face is None:
             return
-        now = self._loop.time()
-        self._pace.say(None if self._notice is None else notices.key(self._notice), text, now)
         self._status = 200
-        self._terms.opened = self._line = True
-        self._reply.begin(200, [_STREAM_LINES, *self._own_lines()], None)
-        self._reply.body(face.opening(text))
+        self._speaker.open(text, self._own_lines(), self._loop.time())
 
-    def _news(self) -> str:
-        self._notice = None if self._ticket is None else self._road.desk.notice(self._ticket)
-        return f"Waiting for {self._model}" if self._notice is None else notices.describe(self._notice)
+    def _news(self) -> Notice | None:
+        return None if self._ticket is None else self._road.desk.notice(self._ticket)
 
     def _let_go(self) -> None:
         """A held request was held as long as it may be."""
         self._timer = None
-        self._news()
+        self._speaker.news()
         if self._ticket is not None:
             self._road.desk.withdraw(self._ticket)
-        self._refuse(errors.still_waiting(self._notice, self._model))
+        self._refuse(errors.still_waiting(self._speaker.notice, self._model))
 
     def tick(self, now: float) -> None:
         """About once a second: whatever has to be said for the sake of time."""
-        if not self._talks or self._terms.face is None:
+        if not self._talks:
             return
         if self._place is Place.waiting:
-            self._tell(now)
+            self._speaker.tell(now)
         elif self._place is Place.asking and not self._reply.begun:
             if now - self._asked > self._road.limits.silence_s:
-                self._open(f"{self._model} is reading the prompt")
-        elif (
-            self._place is not Place.over
-            and self._reply.begun
-            and (self._answer is None or self._answer.spoken)
-            and self._pace.silent(now)
-        ):
-            self._reply.body(self._terms.face.keepalive())
-
-    def _tell(self, now: float) -> None:
-        face = self._terms.face
-        if face is None or not self._terms.opened:
-            return
-        text = self._news()
-        if self._notice is not None and self._pace.say(notices.key(self._notice), text, now):
-            self._reply.body(face.news(text))
-        elif self._pace.silent(now):
-            self._reply.body(face.keepalive())
+                self._speak(f"{self._model} is reading the prompt")
+        elif self._place is not Place.over and (self._answer is None or self._answer.spoken):
+            self._speaker.breathe(now)
 
     # What the desk says
 
     def told(self) -> None:
         if self._place is Place.waiting:
-            self._tell(self._loop.time())
+            self._speaker.tell(self._loop.time())
 
     def refused(self, refusal: Refusal) -> None:
         if self._place is not Place.waiting:
             return
-        if self._ticket is not None and self._notice is None:
-            self._notice = self._road.desk.notice(self._ticket)
-        self._refuse(errors.refusal(refusal, self._notice))
+        if self._speaker.notice is None:
+            self._speaker.news()
+        self._refuse(errors.refusal(refusal, self._speaker.notice))
 
     def granted(self, lease: seam.Lease) -> None:
         self._lease = lease
@@ -224,7 +203,7 @@ class Exchange:
         self._asked = self._terms.asked_at = now
         self._terms.waited_s, self._terms.loaded_s = lease.waited_s, lease.loaded_s
         if self._terms.opened:
-            self._finish_line(now)
+            self._speaker.finish_line(now)
         if self._request.upgrade:
             self._tunnel = Tunnel(self, self._client, self._road.pools)
             for data in self._early:
@@ -318,10 +297,10 @@ class Exchange:
         except sse.EventTooLongError as error:
             self._break(errors.engine("engine_answered_badly", f"{error}"), Outcome.failed)
             return
-        if self._line and out:
-            self._finish_line(now)
+        if self._speaker.line and out:
+            self._speaker.finish_line(now)
         if out or self._reply.head:
-            self._pace.wrote(now)
+            self._speaker.wrote(now)
             self._reply.body(out)
         if answer.done:
             self._close()
@@ -335,7 +314,7 @@ class Exchange:
             self._close_joined(answer)
             return
         if out:
-            self._finish_line(self._loop.time())
+            self._speaker.finish_line(self._loop.time())
             self._reply.body(out)
         self._close()
 
@@ -385,17 +364,6 @@ class Exchange:
             self._status = 101
             self._over(Outcome.done)
 
-    def _finish_line(self, now: float) -> None:
-        """The wait is over: the last status before the first token."""
-        face = self._terms.face
-        if face is None or not self._line:
-            return
-        self._line = False
-        waited = self._terms.waited_s
-        note = notices.ready(self._model, waited) if waited > self._road.limits.note_s else None
-        self._pace.wrote(now)
-        self._reply.body(face.last(note))
-
     def _refuse(self, fault: Fault) -> None:
         """The request gets no instance."""
         self._break(fault, Outcome.failed)
@@ -438,11 +406,11 @@ class Exchange:
         elif self._answer is None or isinstance(self._answer, Collected):
             face = self._terms.face
             if face is not None:
-                self._finish_line(self._loop.time())
+                self._speaker.finish_line(self._loop.time())
                 reply.body(face.error(fault))
             reply.end()
         elif self._answer.spoken:
-            self._finish_line(self._loop.time())
+            self._speaker.finish_line(self._loop.time())
             reply.body(self._answer.broken(fault))
             reply.end()
         else:
@@ -471,45 +439,28 @@ class Exchange:
         lease, self._lease = self._lease, None
         if lease is None:
             return
-        meter = self._terms.meter
+        asked = self._order is not None and self._order.asked.stream
         self._road.desk.release(
             lease.ticket,
-            seam.Exchange(
-                ticket=lease.ticket,
-                model=lease.model,
-                path=self._request.path.decode("latin-1"),
+            record(
+                lease,
+                self._request,
+                self._terms,
+                ident=self._id,
                 status=self._status,
-                stream=self._order is not None and self._order.asked.stream,
+                stream=asked,
                 outcome=outcome,
-                waited_s=lease.waited_s,
-                loaded_s=lease.loaded_s,
                 first_byte_s=self._first,
                 total_s=self._loop.time() - self._began,
-                prompt_tokens=meter.prompt,
-                completion_tokens=meter.tokens or None,
-                cached_tokens=meter.cached,
-                tokens_per_s=meter.per_second(),
-                prompt_per_s=meter.prompt_per_s,
-                estimated=meter.estimated and meter.tokens > 0,
-                request_id=self._id,
-                caller=self._request.visitor.caller,
             ),
         )
 
     def _own_lines(self, overhead: float | None = None) -> list[bytes]:
-        """The router's own header lines."""
-        lines = [b"x-request-id: %b\r\nx-llm-router-model: %b\r\n" % (self._id.encode(), _word(self._model))]
         lease = self._lease
+        lines = heads.own_lines(self._id, self._model)
         if lease is not None:
-            lines.append(
-                b"x-llm-router-instance: %b\r\nx-llm-router-waited: %.3f\r\nx-llm-router-loaded: %.3f\r\n"
-                % (_word(lease.instance), lease.waited_s, lease.loaded_s)
-            )
-        if overhead is not None:
-            lines.append(b"x-llm-router-overhead: %.6f\r\n" % overhead)
-        if self._request.origin:
-            lines += access.answer(self._request.origin)
-        return lines
+            lines += heads.lease_lines(lease.instance, lease.waited_s, lease.loaded_s, overhead)
+        return lines + access.answer(self._request.origin) if self._request.origin else lines
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
@@ -523,8 +474,3 @@ class _UnusableError(BadRequestError):
     def __init__(self, fault: Fault) -> None:
         super().__init__(fault.message)
         self.fault = fault
-
-
-def _word(text: str) -> bytes:
-    """A name as a header's value: printable ASCII."""
-    return "".join(char if " " <= char <= "~" else "?" for char in text).encode()

@@ -130,6 +130,27 @@ def answer_headers(headers: Headers, trust_pages: bool = False) -> list[bytes]:
     return lines
 
 
+def own_lines(ident: str, model: str) -> list[bytes]:
+    """The router's own header lines of every answer."""
+    return [b"x-request-id: %b\r\nx-llm-router-model: %b\r\n" % (_word(ident), _word(model))]
+
+
+def lease_lines(instance: str, waited_s: float, loaded_s: float, overhead_s: float | None) -> list[bytes]:
+    """The router's own header lines of an answer by an instance. Times in seconds."""
+    head = b"x-llm-router-instance: %b\r\nx-llm-router-waited: %.3f\r\nx-llm-router-loaded: %.3f\r\n"
+    lines = [head % (_word(instance), waited_s, loaded_s)]
+    if overhead_s is not None:
+        lines.append(b"x-llm-router-overhead: %.6f\r\n" % overhead_s)
+    return lines
+
+
+def _word(text: str) -> bytes:
+    """A name as a header's value: printable ASCII."""
+    if text.isascii() and text.isprintable():
+        return text.encode()
+    return "".join(char if " " <= char <= "~" else "?" for char in text).encode()
+
+
 def _nominated(headers: Headers) -> list[bytes]:
     """The headers that ``Connection`` names as its own (RFC 9110 section 7.6.1)."""
     for name, value in headers:

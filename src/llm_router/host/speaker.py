@@ -1,0 +1,85 @@
+"""The router's own voice in one answer: what it says while a client waits, and when.
+
+It knows the reply and the face that speaks in it. It refuses to know where the news comes from and how the
+exchange goes on.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from llm_router.core.words import ModelName, Notice
+from llm_router.host.reply import Reply
+from llm_router.host.road import Limits
+from llm_router.wire import notices
+from llm_router.wire.answer import Terms
+from llm_router.wire.status import Pace
+
+_STREAM_LINES: Final = (
+    b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
+)
+
+
+class Speaker:
+    """Speaks through ``terms.face``; without a face it is silent. Times are on the loop's clock, in seconds."""
+
+    __slots__ = ("_ask", "_limits", "_pace", "_reply", "_terms", "line", "model", "notice")
+
+    def __init__(self, reply: Reply, terms: Terms, limits: Limits, ask: Callable[[], Notice | None]) -> None:
+        self._reply = reply
+        self._terms = terms
+        self._limits = limits
+        self._ask = ask
+        self._pace = Pace(every_s=limits.status_s, silence_s=limits.silence_s)
+        self.model = ModelName("")
+        #: The last news.
+        self.notice: Notice | None = None
+        #: A status stands that has not been ended: clients show it as running for ever.
+        self.line = False
+
+    def news(self) -> str:
+        """What there is to tell now."""
+        self.notice = self._ask()
+        return f"Waiting for {self.model}" if self.notice is None else notices.describe(self.notice)
+
+    def open(self, text: str, lines: list[bytes], now: float) -> None:
+        """Begin the answer, as a stream with status 200; ``lines`` are more of its head."""
+        face = self._terms.face
+        assert face is not None
+        self._pace.say(self._key(), text, now)
+        self._terms.opened = self.line = True
+        self._reply.begin(200, [_STREAM_LINES, *lines], None)
+        self._reply.body(face.opening(text))
+
+    def tell(self, now: float) -> None:
+        """Tell the news to an opened stream, if it is time."""
+        face = self._terms.face
+        if face is None or not self._terms.opened:
+            return
+        text = self.news()
+        if self.notice is not None and self._pace.say(self._key(), text, now):
+            self._reply.body(face.news(text))
+        else:
+            self.breathe(now)
+
+    def breathe(self, now: float) -> None:
+        """Give a sign of life, if it was silent for long."""
+        if self._terms.face is not None and self._reply.begun and self._pace.silent(now):
+            self._reply.body(self._terms.face.keepalive())
+
+    def wrote(self, now: float) -> None:
+        """The engine spoke."""
+        self._pace.wrote(now)
+
+    def finish_line(self, now: float) -> None:
+        """The wait is over: the last status, before the first token or the error."""
+        face = self._terms.face
+        if face is None or not self.line:
+            return
+        self.line = False
+        waited = self._terms.waited_s
+        note = notices.ready(self.model, waited) if waited > self._limits.note_s else None
+        self._pace.wrote(now)
+        self._reply.body(face.last(note))
+
+    def _key(self) -> object:
+        return None if self.notice is None else notices.key(self.notice)
