@@ -16,6 +16,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from llm_router.host.admission import admit, bad, judge, too_large
 from llm_router.host.bigbody import BigBody
 from llm_router.host.exchange import Exchange
 from llm_router.host.incoming import Request
@@ -32,10 +33,6 @@ class RoadConfig(Config):
     """uvicorn's configuration with the road beside it."""
 
     road: Road
-
-
-def _bad(message: str, code: str = "bad_request", status: int = 400) -> Fault:
-    return Fault(status, code, message, "invalid_request_error")
 
 
 class Front(HttpToolsProtocol):
@@ -103,7 +100,7 @@ class Front(HttpToolsProtocol):
             if self._dead:
                 self.transport.abort()
             elif self._in_head or self._reading is not None:
-                self._fail(_bad("cannot wait longer for the rest of the request", "request_timeout", 408))
+                self._fail(bad("cannot wait longer for the rest of the request", "request_timeout", 408))
             else:
                 self.transport.close()
 
@@ -121,12 +118,12 @@ class Front(HttpToolsProtocol):
             return
         except httptools.HttpParserError as error:
             if not self._dead:
-                self._fail(_bad(f"cannot read the request: {error}"))
+                self._fail(bad(f"cannot read the request: {error}"))
             return
         if self._in_head:
             self._head_bytes += len(data)
             if self._head_bytes > self._limits.max_head:
-                self._fail(_bad("cannot read the request: its head is too large", "head_too_large", 431))
+                self._fail(bad("cannot read the request: its head is too large", "head_too_large", 431))
         elif self._big is not None and not self._dead:
             self._big.take_over()
         elif self._reading is not None:
@@ -169,14 +166,14 @@ class Front(HttpToolsProtocol):
     def on_url(self, url: bytes) -> None:
         super().on_url(url)
         if len(self.url) > self._limits.max_line:
-            self._fail(_bad("cannot read the request: its address is too long", "uri_too_long", 414))
+            self._fail(bad("cannot read the request: its address is too long", "uri_too_long", 414))
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._head_done:
             return  # a trailer: it must not look like a header of the request
         headers = self.headers
         if len(headers) >= self._limits.max_headers:
-            self._fail(_bad("cannot read the request: it has too many headers", "head_too_large", 431))
+            self._fail(bad("cannot read the request: it has too many headers", "head_too_large", 431))
             return
         name = name.lower()
         if name == b"host":
@@ -190,7 +187,7 @@ class Front(HttpToolsProtocol):
         self._head_done = True
         if self._dead:
             return
-        fault = self._judge()
+        fault = judge(self.parser.get_http_version(), self._hosts, self.url)
         if fault is not None:
             self._fail(fault)
             return
@@ -206,16 +203,6 @@ class Front(HttpToolsProtocol):
         else:
             self._take(Request(route, method, url.path, url.query or b"", self.headers))
 
-    def _judge(self) -> Fault | None:
-        """What llhttp lets through and the road does not."""
-        if self.parser.get_http_version() not in ("1.1", "1.0"):
-            return _bad("cannot read the request: it is not HTTP/1.1", "http_version", 505)
-        if self._hosts > 1 or (self._hosts == 0 and self.parser.get_http_version() == "1.1"):
-            return _bad("cannot read the request: it must have exactly one Host header")
-        if not self.url.startswith((b"/", b"http://", b"https://")):
-            return _bad("cannot read the request: its address is neither a path nor a URL")
-        return None
-
     def _take(self, request: Request) -> None:
         """A request for the fast lane; it starts now or, pipelined, when the answer before it has ended."""
         old = self.parser.get_http_version() == "1.0"
@@ -225,7 +212,7 @@ class Front(HttpToolsProtocol):
         request.peer = self.client[0] if self.client else ""
         if self.parser.should_upgrade() and request.fields.get(b"upgrade", b"").lower() == b"websocket":
             request.upgrade = request.fields.get(b"upgrade", b"")
-        request.fault = self._admit(request)
+        request.fault = admit(request, self._limits, self._road.guard)
         before = self.cycle
         self.cycle = cast("Any", request)
         self._reading = request
@@ -234,34 +221,6 @@ class Front(HttpToolsProtocol):
         else:
             self.flow.pause_reading()
             self.pipeline.appendleft((self.cycle, self.app))
-
-    def _admit(self, request: Request) -> Fault | None:
-        """Judge the head of a request for an engine, before its body is read."""
-        origin = request.fields.get(b"origin")
-        host = request.fields.get(b"host", b"").decode("latin-1")
-        if origin and not access.allowed(origin.decode("latin-1"), host, self._limits.origins):
-            text = f"cannot serve pages of {origin.decode('latin-1')}: allow them under `server.origins`"
-            return _bad(text, "origin_not_allowed", 403)
-        request.origin = origin or b""
-        ident = request.fields.get(b"x-request-id", b"")
-        if 0 < len(ident) <= 128 and ident.isascii() and ident.decode().isprintable():
-            request.ident = ident.decode()
-        length = request.fields.get(b"content-length")
-        if length and int(length) > self._limits.max_body:
-            return self._too_large()
-        if not request.route.path:
-            return None
-        if request.route.api is not paths.Api.other and request.method != b"POST":
-            return _bad(f"cannot {request.method.decode()} here: send a POST", "method_not_allowed", 405)
-        visitor = self._road.guard(request.path.decode("latin-1"), request.headers, request.peer)
-        if isinstance(visitor, Fault):
-            return visitor
-        request.visitor = visitor
-        return None
-
-    def _too_large(self) -> Fault:
-        size = self._limits.max_body
-        return _bad(f"cannot take the request: its body is larger than {size} bytes", "body_too_large", 413)
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         if isinstance(cycle, Request):
@@ -308,7 +267,7 @@ class Front(HttpToolsProtocol):
         elif self._big is not None:
             self._big.add(body)
         elif request.held + len(body) > self._limits.max_body:
-            self._fail(self._too_large())
+            self._fail(too_large(self._limits.max_body))
         elif not self._dead and self._hold(request, len(body)):
             request.add(body)
 
@@ -380,7 +339,7 @@ class Front(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """uvicorn's own complaint, in the form that clients of the API understand."""
-        self._fail(_bad(msg))
+        self._fail(bad(msg))
 
     def _fail(self, fault: Fault) -> None:
         """The framing is lost or the request is refused unread: an error, then the end of the connection.

@@ -106,8 +106,6 @@ class Road:
         self.guard = guard
         self.join = join
         self.held_bytes = 0
-        #: Set when the server shuts down: nobody is held any more after that.
-        self.closing = False
         self.exchanges: set[Ending] = set()
         self._fronts: set[Ticking] = set()
         self._loop = asyncio.get_running_loop()

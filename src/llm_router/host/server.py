@@ -44,7 +44,6 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket] | None = None) -> None:
         road = self._road
-        road.closing = True
         timer = road.call_later(0.0 if self.force_exit else road.limits.grace_s, road.end_all)
         try:
             await super().shutdown(sockets)
