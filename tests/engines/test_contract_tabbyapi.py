@@ -81,6 +81,15 @@ async def test_the_load_is_seen_event_by_event(job: Job, tmp_path: Path) -> None
     assert percents[-1] == 97.0
 
 
+@pytest.mark.parametrize("branch", ["tabbyapi", "tabbyapi-exl2"])
+async def test_what_is_loaded_already_is_proved_again(tmp_path: Path, branch: str) -> None:
+    """As when a running one is taken over: the newer branch says "finished", the older one nothing."""
+    async with cold(TabbyAPI(branch), job_of(Kind(branch), tmp_path), tmp_path) as engine:
+        await engine.proof()
+        await engine.proof()
+        assert sum("Loading model:" in line for line in engine.run.lines) == 1
+
+
 async def test_an_asker_that_only_waits_for_the_end_is_right_too(job: Job, tmp_path: Path) -> None:
     async with cold(ENGINE, job, tmp_path) as engine:
         await healthy(engine)

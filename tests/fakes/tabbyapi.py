@@ -290,8 +290,9 @@ class TabbyAPI:
     ) -> None:
         async with self.loading:
             if self.model and self.model.id == folder.name:
-                events.put_nowait(self._event("model", 1, 1, "processing"))
-                events.put_nowait(self._event("model", 1, 1, "finished"))
+                # The older branch says nothing at all then.
+                for status in () if self.exl2 else ("processing", "finished"):
+                    events.put_nowait(self._event("model", 1, 1, status))
                 events.put_nowait(None)
                 return
             self.model = None
