@@ -38,7 +38,9 @@ from llm_router.host.journal import Journal
 from llm_router.host.road import Limits, Road, Visitor
 from llm_router.host.server import make_server
 from llm_router.host.state import StateFolder
-from llm_router.host.supervisors.child import ChildSupervisor
+from llm_router.host.supervisors import choosing
+from llm_router.host.supervisors.both import Supervisors
+from llm_router.host.supervisors.supervisor import SupervisorError
 from llm_router.host.tasks import Tasks
 from llm_router.host.upstream import Pools
 from llm_router.wire.errors import Fault
@@ -104,7 +106,7 @@ def _run(router: "Router", opened: Opened) -> int:
     try:
         with state.opened(state.place(router.config.server.state_dir, os.environ)) as folder:
             return uvloop.run(router.run(folder, opened))
-    except (state.StateError, ports.BindError) as error:
+    except (state.StateError, ports.BindError, SupervisorError) as error:
         print(error, file=sys.stderr)
         return FAILED
 
@@ -118,7 +120,7 @@ class Router:
         self._about: Mapping[str, Recognised] = {}
 
     async def run(self, folder: StateFolder, opened: Opened) -> int:
-        """Open the door, serve until a signal, close. Raises ``BindError``."""
+        """Open the door, serve until a signal, close. Raises ``BindError``, ``SupervisorError``."""
         self._started = time.time()
         bound = ports.bind_all(self.config.server.addresses, self.config.server.port)
         self._tasks = Tasks("the router")
@@ -127,9 +129,16 @@ class Router:
         self._journal = _journal(folder.path / "journal.jsonl")
         self._pools = Pools()
         keep = self.config.server.engines_on_exit == "keep"
-        supervisor = ChildSupervisor(folder.path, "keep" if keep else "die")
+        supervisors = self._supervisors(folder.path, keep=keep)
         self._crew = LocalCrew(
-            self.config, supervisor, self._pools, self._gauge, self._tasks, folder, history=self._history
+            self.config,
+            supervisors,
+            self._pools,
+            self._gauge,
+            self._tasks,
+            folder,
+            history=self._history,
+            services=supervisors.services,
         )
         self._conductor = Conductor(
             self._crew,
@@ -148,6 +157,18 @@ class Router:
         for one in adopted:
             self._conductor.adopt(one)
         return await self._serve(bound, opened, keep=keep)
+
+    def _supervisors(self, state: Path, *, keep: bool) -> Supervisors:
+        """As configured. Raises ``SupervisorError``."""
+        section = self.config.server
+        return choosing.choose(
+            section.supervisor,
+            state,
+            "keep" if keep else "die",
+            os.environ,
+            units=section.units,
+            drop_ins=section.drop_ins,
+        )
 
     async def _serve(self, bound: list[socket.socket], opened: Opened, *, keep: bool) -> int:
         asked = asyncio.Event()

@@ -65,6 +65,8 @@ class Server(Section):
     """Whether engines end with the router, or live on and are adopted by the next one."""
     supervisor: Literal["auto", "child", "systemd"] = "auto"
     """Who runs the engines: `child` the router itself, `systemd` one unit for each start; `auto` takes systemd where the router is itself a unit that may."""
+    units: Literal["system", "user"] = "system"
+    """Whose units `service` names: the system's, or those of the account's own user manager."""
     drop_ins: Literal["run", "etc"] = "run"
     """Where the command of an existing unit is replaced: below `/run/systemd/system` (until the next boot) or `/etc/systemd/system`."""
 

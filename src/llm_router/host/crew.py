@@ -17,10 +17,11 @@ from llm_router.config.load import Config
 from llm_router.core import commands as do
 from llm_router.core import events as ev
 from llm_router.core.words import DeviceId, Failure, FailureKind, InstanceId, ModelName, Outcome, TicketId
-from llm_router.engines import registry
 from llm_router.engines.engine import Ended, Engine, Job
+from llm_router.engines.serviced import Serviced
 from llm_router.host import ports
 from llm_router.host.desk import Lease
+from llm_router.host.existing import Existing
 from llm_router.host.gpus import Gauge
 from llm_router.host.history import History, Load
 from llm_router.host.logs import LogTail
@@ -28,7 +29,9 @@ from llm_router.host.memory import Gate, Ledger
 from llm_router.host.prechecks import unmet, weights_of
 from llm_router.host.probe import Eyes, Limits, Proof, prove
 from llm_router.host.programs import Programs
+from llm_router.host.service.installation import KeyFile
 from llm_router.host.state import StateFolder
+from llm_router.host.supervisors.service import ServiceSupervisor
 from llm_router.host.supervisors.supervisor import Handle, Supervisor, SupervisorError
 from llm_router.host.tasks import Tasks
 from llm_router.host.upstream import Pools
@@ -73,6 +76,8 @@ class Place:
     watching: asyncio.Task[None] | None = None
     #: Seconds spent in each phase of the start.
     phases: dict[str, float] = field(default_factory=dict)
+    #: The keys of an existing installation, whose owner may change them at any time.
+    keys: KeyFile | None = None
     #: The bytes passed by each lease, for the watch.
     leases: dict[TicketId, Callable[[], int]] = field(default_factory=dict)
 
@@ -91,6 +96,7 @@ class LocalCrew:
         *,
         history: History | None = None,
         gate: Gate | None = None,
+        services: ServiceSupervisor | None = None,
     ) -> None:
         self.config = config
         self._supervisor = supervisor
@@ -100,6 +106,8 @@ class LocalCrew:
         self._state = state
         self._history = history
         self._gate = gate or Gate(gauge)
+        self._existing = Existing(services)
+        self._services = services
         self._programs = Programs(state.path / "programs.json")
         self._places: dict[InstanceId, Place] = {}
         self._checked: dict[str, Place] = {}
@@ -112,7 +120,7 @@ class LocalCrew:
         model = str(command.model)
         directory = self._state.path / "work" / _file_name(command.instance)
         try:
-            engine = registry.find(self.config.engine_of(model))
+            engine = shelf.engine(self.config, model)
             indices = self._gauge.indices(command.devices)
         except LookupError as error:
             return ev.Checked(command.instance, Failure(FailureKind.bad_argument, str(error)))
@@ -128,7 +136,11 @@ class LocalCrew:
         asking = engine.help_argv(job)
         if asking is not None:
             job = replace(job, flags=await self._programs.flags(asking, job.cwd))
-        failure = await asyncio.to_thread(unmet, engine, job) or await self._port_failure(job)
+        keys = None
+        if isinstance(engine, Serviced):
+            keys = await self._existing.keys(engine, job)
+            job = replace(job, key=keys.keys().api if keys else None)
+        failure = await asyncio.to_thread(unmet, engine, job) or await self._hindrance(engine, job)
         if failure is not None:
             return ev.Checked(command.instance, failure)
         try:
@@ -145,6 +157,7 @@ class LocalCrew:
             job=job,
             dialect=engine.dialect(job),
             began=asyncio.get_running_loop().time(),
+            keys=keys,
         )
         return ev.Checked(command.instance)
 
@@ -225,6 +238,7 @@ class LocalCrew:
 
     def lease(self, instance: InstanceId, ticket: TicketId, arrived: float, now: float) -> Lease:
         place = self._places[instance]
+        self._take_new_key(place)
         loaded = 0.0 if place.proved is None else max(0.0, place.proved - max(arrived, place.began))
         return Lease(
             ticket=ticket,
@@ -269,15 +283,60 @@ class LocalCrew:
                 log.info("%s is left from an earlier router and not wanted as it is: it is stopped", handle.instance)
                 await self._supervisor.stop(handle, LEFTOVER_GRACE_S)
                 continue
-            self._places[handle.instance] = place
-            adopted.append(ev.Adopted(handle.instance, ModelName(place.model), place.devices))
+            adopted.append(await self._take_over(place))
+        for model, unit in await self._existing.running(self.config, self._pools.ask):
+            if (place := await self._claim(model, unit)) is not None:
+                log.info("%s runs already and serves %s: it is taken over", unit, model)
+                adopted.append(await self._take_over(place))
         return adopted
 
     # -- the parts of it
 
+    async def _take_over(self, place: Place) -> ev.Adopted:
+        if isinstance(place.engine, Serviced):
+            place.keys = await self._existing.keys(place.engine, place.job)
+            self._take_new_key(place)
+        self._places[place.instance] = place
+        return ev.Adopted(place.instance, ModelName(place.model), place.devices)
+
+    async def _claim(self, model: str, unit: str) -> Place | None:
+        """The place of a unit that somebody else has started; which devices it is on, nobody said: all of them."""
+        assert self._services is not None
+        serial = self._state.serial + 1
+        self._state.remember_serial(serial)
+        devices = () if self.config.models[model].gpus == 0 else [device.id for device in self._gauge.devices()]
+        _, backend = self.config.backend_of(model)
+        note = {
+            "model": model,
+            "revision": shelf.revision(self.config, model),
+            "port": str(backend.port or 0),
+            "devices": ",".join(devices),
+        }
+        handle = await self._services.claim(InstanceId(f"{model}#{serial}"), unit, note)
+        return None if handle is None else self._found(handle)
+
+    async def _hindrance(self, engine: Engine, job: Job) -> Failure | None:
+        """What of the machine stands against a start. The port of an existing unit may well be its own still."""
+        if isinstance(engine, Serviced):
+            return await self._existing.unmet(engine, job)
+        return await self._port_failure(job)
+
+    def _take_new_key(self, place: Place) -> None:
+        """The keys of an existing installation count as they are now."""
+        if place.keys is not None and (key := place.keys.keys().api) != place.job.key:
+            place.job = replace(place.job, key=key)
+            place.dialect = place.engine.dialect(place.job)
+            if place.watch is not None:
+                place.watch.job = place.job
+
     async def _start(self, place: Place, command: do.Start) -> Failure | None:
+        try:
+            await self._existing.make_room(self.config)
+        except SupervisorError as error:
+            return Failure(FailureKind.crashed, str(error))
         port = self._port(place.model)
         place.job = replace(place.job, port=port)
+        self._take_new_key(place)
         failure = await self._port_failure(place.job)
         if failure is not None:
             return failure
@@ -361,6 +420,8 @@ class LocalCrew:
     def _port(self, model: str) -> int:
         """The backend's fixed port unless an instance of ours has it, else a free one."""
         _, backend = self.config.backend_of(model)
+        if backend.port and shelf.service(self.config, model) is not None:
+            return backend.port
         ours = {place.job.port for place in self._places.values() if place.handle is not None}
         return backend.port if backend.port and backend.port not in ours else ports.free_port()
 
@@ -394,7 +455,7 @@ class LocalCrew:
         devices = tuple(DeviceId(device) for device in handle.note.get("devices", "").split(",") if device)
         try:
             indices = self._gauge.indices(devices)
-            engine = registry.find(self.config.engine_of(model))
+            engine = shelf.engine(self.config, model)
         except LookupError:
             return None
         job = shelf.job(

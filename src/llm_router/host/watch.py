@@ -36,7 +36,8 @@ class Watch:
         quiet_s: float = QUIET_S,
     ) -> None:
         self._engine = engine
-        self._job = job
+        #: May be replaced by one with another key.
+        self.job = job
         self._ask = ask
         self._leases = leases
         self._look_s = look_s
@@ -69,7 +70,7 @@ class Watch:
 
     async def _suspicion(self) -> str | None:
         if self._failed_requests >= SUSPICIOUS:
-            return f"{self._job.model} failed {self._failed_requests} requests in a row"
+            return f"{self.job.model} failed {self._failed_requests} requests in a row"
         if self._leases:
             self._bad_answers = 0
             return self._stillness()
@@ -84,10 +85,10 @@ class Watch:
         silent = now - self._moved_at
         if silent < self._quiet_s:
             return None
-        return f"{self._job.model} sent nothing for {silent:.0f} s while {len(moved)} requests run"
+        return f"{self.job.model} sent nothing for {silent:.0f} s while {len(moved)} requests run"
 
     async def _unwell(self) -> str | None:
-        step = self._engine.watch(self._job)
+        step = self._engine.watch(self.job)
         if step is None:
             return None
         judged = await self._judge(step)
@@ -99,21 +100,21 @@ class Watch:
         if max(self._bad_answers, self._silences) < SUSPICIOUS:
             return None
         why = judged.failure.cause if judged.failure is not None else "it does not answer its health check"
-        return f"{self._job.model} is unwell: {why}"
+        return f"{self.job.model} is unwell: {why}"
 
     async def _one_token(self) -> Failure | None:
         """The second opinion: the last step of a start is its proof. ``None`` if it made a token."""
-        steps = self._engine.steps(self._job)
+        steps = self._engine.steps(self.job)
         judged = await self._judge(steps[-1])
         if judged.verdict is Verdict.yes:
             return None
         why = f": {judged.failure.cause}" if judged.failure is not None else ""
-        return Failure(FailureKind.crashed, f"{self._job.model} runs but cannot make a token any more{why}")
+        return Failure(FailureKind.crashed, f"{self.job.model} runs but cannot make a token any more{why}")
 
     async def _judge(self, step: Step) -> Judgement:
-        judged = step.judge(await self._ask(self._job.host, self._job.port, step.question))
+        judged = step.judge(await self._ask(self.job.host, self.job.port, step.question))
         if judged.instead is not None:
-            judged = step.judge(await self._ask(self._job.host, self._job.port, judged.instead))
+            judged = step.judge(await self._ask(self.job.host, self.job.port, judged.instead))
         return judged
 
     def _forgive(self) -> None:

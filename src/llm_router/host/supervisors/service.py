@@ -19,7 +19,7 @@ from typing import Final
 import msgspec
 
 from llm_router.core.words import InstanceId
-from llm_router.engines.engine import Launch, Somewhere
+from llm_router.engines.engine import Edit, Launch, Somewhere
 from llm_router.host import processes
 from llm_router.host.service import installation
 from llm_router.host.supervisors import preparing
@@ -112,10 +112,17 @@ class ServiceSupervisor:
             log.info("%s runs and is no instance of this router: it is stopped, its memory is needed", one.unit)
             await self._stop_unit(one.unit)
 
-    async def find_file(self, unit: str, file: Somewhere) -> Path:
-        """Where a file of the installation is that the unit runs. Raises ``InstallationError``."""
+    async def find_file(self, unit: str, file: Somewhere, edit: Edit | None) -> Path:
+        """Where a file of the unit's installation is; beside the edited one, if nothing else says where.
+
+        Raises ``InstallationError`` and ``SupervisorError``.
+        """
         state = await self._manager.state(unit)
-        return await asyncio.to_thread(installation.locate, file, os.environ, state.folder)
+        folders = [state.folder]
+        if edit is not None:
+            edited = await asyncio.to_thread(installation.locate, edit.file, os.environ, state.folder)
+            folders.insert(0, str(edited.parent))
+        return await asyncio.to_thread(installation.locate, file, os.environ, *folders)
 
     # The rest of the contract
 
