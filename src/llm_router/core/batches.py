@@ -10,6 +10,7 @@ from llm_router.core.book import Book, Line
 from llm_router.core.costs import Costs
 from llm_router.core.instance import COMING, Instance, State
 from llm_router.core.rules import Rules
+from llm_router.core.tickets import Ticket
 
 # A switch costs much more than an answer. So a resident that is asked all the time keeps its place for a
 # quantum, in proportion to what the switch to the one who waits costs; then it gets no new grants, finishes
@@ -32,10 +33,15 @@ class Batches:
         return sorted(lines, key=self._order) if len(lines) > 1 else lines
 
     def _order(self, line: Line) -> tuple[bool, int, float, int]:
-        oldest = line.queue.oldest() or line.queue.first()
-        assert oldest is not None, f"cannot order {line!r}: it is wanted, but nobody waits"
+        oldest = self._spokesman(line)
         overdue = self._rules.is_overdue(oldest, self._book)
         return not overdue, 0 if overdue else -line.priority(), oldest.arrived, oldest.number
+
+    def _spokesman(self, line: Line) -> Ticket:
+        """Whose wait decides for the whole line: the one that lasts longest."""
+        oldest = line.queue.oldest() or line.queue.first()
+        assert oldest is not None, f"cannot judge the wait of {line!r}: it is wanted, but nobody waits"
+        return oldest
 
     def quantum(self, resident: Line, waiting: Line) -> float:
         """Seconds for which the resident keeps its place against this one."""
@@ -46,9 +52,7 @@ class Batches:
     def turn_end(self, inst: Instance, waiting: Line, now: float) -> float:
         """When a resident that is asked all the time must yield to this one."""
         resident = self._book.line_of(inst)
-        oldest = waiting.queue.oldest()
-        if oldest is None:
-            return inf
+        oldest = self._spokesman(waiting)
         quantum = self.quantum(resident, waiting)
         first = resident.queue.oldest()
         if first is not None and first.number < oldest.number:

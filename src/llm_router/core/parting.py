@@ -97,14 +97,12 @@ class Parting:
             return False
         if self._rules.is_wanted(line):
             return True
-        if line.dismissed:
-            return False
         return line.pin or ((line.preload_due or line.model.default) and not self._agenda.contested)
 
     def _may_load_on(self, line: Line, inst: Instance, now: float) -> bool:
         if self._is_load_wanted(line, inst):
             return True
-        if self._why_gone(line, inst) is not None or line.dismissed:
+        if self._why_gone(line, inst) is not None:
             return False
         expected = self._batches.expected_s(line)
         return self._rules.is_nearly_done(inst, self._book.settings.quantum_min_s, expected, now)

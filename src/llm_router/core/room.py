@@ -143,18 +143,20 @@ class Room:
 
     def _asleep_or_gone(
         self, want: Want, staying: Sequence[Holding], ranked: Sequence[Leaver], group: tuple[Leaver, ...]
-    ) -> Plan | None:
+    ) -> Plan:
         """Park as many of the group as the room allows, the last ones in rank first to be spared."""
         others = (*staying, *_kept(ranked, group))
         able = [leaver for leaver in reversed(group) if leaver.parked is not None]
-        for count in range(len(able), -1, -1):
+        leaving = tuple(leaver.instance for leaver in group)
+        for count in range(len(able), 0, -1):
             asleep = able[:count]
             held = (*others, *(Holding(one.holding.devices, one.parked) for one in asleep))
             devices = self.fit(want, held)
             if devices is not None:
-                leaving = tuple(leaver.instance for leaver in group)
                 return Plan(devices, leaving, frozenset(one.instance for one in asleep))
-        return None
+        devices = self.fit(want, others)
+        assert devices is not None, f"cannot place {want} though {leaving} leave: the group was not tried before"
+        return Plan(devices, leaving)
 
 
 def _kept(ranked: Sequence[Leaver], group: Sequence[Leaver]) -> list[Holding]:

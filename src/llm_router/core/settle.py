@@ -220,8 +220,6 @@ class Settle:
                 self._end_overdue(inst, now)
 
     def _leave(self, inst: Instance, now: float) -> None:
-        if self._book.keep_engines and inst.why is Why.shutdown:
-            return
         if not self._book.closing and (self._is_still_checked(inst) or not self.placing.is_quiet(inst)):
             return
         if inst.to_park:
