@@ -2,6 +2,7 @@
 
 import difflib
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from llm_router.core.words import EndReason, InstanceId, ModelName, Notice, Reason, Refusal, Stage, TicketId
@@ -29,6 +30,7 @@ class FakeDesk:
     released: list[Exchange] = field(default_factory=list)
     withdrawn: list[TicketId] = field(default_factory=list)
     granted: int = 0
+    at_release: Callable[[], object] = lambda: None
     _numbers: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
 
     def find(self, name: str) -> ModelName | None:
@@ -60,6 +62,7 @@ class FakeDesk:
         assert ticket in self.leases, "released what was not granted, or twice"
         del self.leases[ticket]
         self.released.append(exchange)
+        self.at_release()
 
     def notice(self, ticket: TicketId) -> Notice | None:
         return self.news if ticket in self.waiting else None

@@ -99,7 +99,8 @@ class Exchange:
         api = self._request.route.api
         self._talks = asked.stream and api is not Api.other
         self._speaker.model = self._model
-        self._terms.face = status.face(api, mode, self._id, self._model, int(time.time()))
+        if asked.stream:
+            self._terms.face = status.face(api, mode, self._id, self._model, int(time.time()))
         self._terms.closing = not asked.structured
         self._terms.choices = asked.choices
         self._terms.wants_usage = asked.wants_usage

@@ -63,7 +63,6 @@ class Front(HttpToolsProtocol):
         self._in_head = False
         self._head_bytes = 0
         self._head_done = False
-        self._hosts = 0
         #: Nothing more is read: the framing is lost.
         self._dead = False
         self._tunnelled = False
@@ -160,7 +159,6 @@ class Front(HttpToolsProtocol):
         self._in_head = True
         self._head_bytes = 0
         self._head_done = False
-        self._hosts = 0
         self._deadline = self.loop.time() + self._limits.head_s
 
     def on_url(self, url: bytes) -> None:
@@ -169,39 +167,35 @@ class Front(HttpToolsProtocol):
             self._fail(bad("cannot read the request: its address is too long", "uri_too_long", 414))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._head_done:
-            return  # a trailer: it must not look like a header of the request
-        headers = self.headers
-        if len(headers) >= self._limits.max_headers:
-            self._fail(bad("cannot read the request: it has too many headers", "head_too_large", 431))
-            return
-        name = name.lower()
-        if name == b"host":
-            self._hosts += 1
-        elif name == b"expect" and value.lower() == b"100-continue":
-            self.expect_100_continue = True
-        headers.append((name, value))
+        if not self._head_done:  # else a trailer: it must not look like a header of the request
+            self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         self._in_head = False
         self._head_done = True
         if self._dead:
             return
-        fault = judge(self.parser.get_http_version(), self._hosts, self.url)
+        headers = self.headers
+        fields = dict(headers)
+        hosts = int(b"host" in fields) if len(fields) == len(headers) else [name for name, _ in headers].count(b"host")
+        self.expect_100_continue = fields.get(b"expect", b"").lower() == b"100-continue"
+        fault = judge(self.parser.get_http_version(), hosts, self.url)
+        if len(headers) > self._limits.max_headers:
+            fault = bad("cannot read the request: it has too many headers", "head_too_large", 431)
         if fault is not None:
             self._fail(fault)
             return
         self._deadline = 0.0
         method = self.parser.get_method()
-        if access.is_preflight(method, self.headers):
-            self._take(Request(paths.Route(b""), method, b"", b"", self.headers))
+        if access.is_preflight(method, headers):
+            self._take(Request(paths.Route(b""), method, b"", b"", headers, fields))
             return
         url = httptools.parse_url(self.url)
         route = paths.route(url.path)
         if route is None:
             super().on_headers_complete()
         else:
-            self._take(Request(route, method, url.path, url.query or b"", self.headers))
+            self._take(Request(route, method, url.path, url.query or b"", headers, fields))
 
     def _take(self, request: Request) -> None:
         """A request for the fast lane; it starts now or, pipelined, when the answer before it has ended."""

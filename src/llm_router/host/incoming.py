@@ -4,6 +4,7 @@ It knows what was received. It refuses to know how it was parsed and what become
 """
 
 import asyncio
+from collections.abc import Mapping
 from typing import Protocol
 
 from llm_router.host.road import Visitor
@@ -62,7 +63,15 @@ class Request:
         "visitor",
     )
 
-    def __init__(self, route: Route, method: bytes, path: bytes, query: bytes, headers: Headers) -> None:
+    def __init__(
+        self,
+        route: Route,
+        method: bytes,
+        path: bytes,
+        query: bytes,
+        headers: Headers,
+        fields: Mapping[bytes, bytes] | None = None,
+    ) -> None:
         self.response_complete = False
         self.disconnected = False
         self.keep_alive = True
@@ -75,7 +84,7 @@ class Request:
         self.query = query
         self.headers = headers
         #: The headers by name, for those that come once.
-        self.fields = dict(headers)
+        self.fields = dict(headers) if fields is None else fields
         self.body: bytes | bytearray = b""
         #: Bytes of the body that count against the road's limit.
         self.held = 0

@@ -96,7 +96,7 @@ def request_head(
     own = {name.lower().encode("ascii"): value.encode("latin-1") for name, value in extra}
     named = _nominated(headers)
     for name, value in headers:
-        if name in _NOT_ASKED or name.startswith(_OURS) or name in own or name in named:
+        if (_asked_cache[name] if name in _asked_cache else _dropped(name)) or name in own or name in named:
             continue
         parts += (name, b": ", value, b"\r\n")
     for name, value in own.items():
@@ -107,6 +107,18 @@ def request_head(
         parts.append(b"content-length: %d\r\n" % length)
     parts.append(b"\r\n")
     return b"".join(parts)
+
+
+_asked_cache: dict[bytes, bool] = {}
+_CACHE_LIMIT: Final = 1024
+
+
+def _dropped(name: bytes) -> bool:
+    """Whether the engine is not to get this header. Clients send few names again and again: they are remembered."""
+    verdict = name in _NOT_ASKED or name.startswith(_OURS)
+    if len(_asked_cache) < _CACHE_LIMIT:
+        _asked_cache[name] = verdict
+    return verdict
 
 
 def answer_headers(headers: Headers, trust_pages: bool = False) -> list[bytes]:

@@ -5,7 +5,6 @@ refuses to judge fields that only the engine needs.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Final
 from urllib.parse import parse_qs
 
@@ -67,8 +66,7 @@ BACKGROUND_TASKS: Final = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(msgspec.Struct, frozen=True, gc=False):
     """What a request asks for, as far as the router cares. ``model`` ``""``: none was named.
 
     ``wants_usage``: the stream is to carry usage. ``choices`` is ``n``. ``structured``: the answer is for

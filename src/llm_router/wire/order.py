@@ -5,9 +5,10 @@ It refuses to know which models exist and who serves them.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import parse_qsl, quote, urlencode
+
+import msgspec
 
 from llm_router.wire import multipart, openai
 from llm_router.wire.dialect import Dialect
@@ -18,8 +19,7 @@ from llm_router.wire.paths import Api, Route, raw_candidates
 _STREAMED: Final = frozenset({Api.chat, Api.completions})
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
+class Order(msgspec.Struct, frozen=True):
     """What a request asks for. ``models``: the names it may mean, each with the path the engine is asked for.
 
     ``span`` is where the model stands in a form's body. ``query`` is without ``?``.
@@ -30,7 +30,7 @@ class Order:
     models: tuple[tuple[str, bytes], ...]
     query: bytes = b""
     span: tuple[int, int] | None = None
-    in_query: bool = field(default=False)
+    in_query: bool = False
 
 
 def read(route: Route, query: bytes, content_type: bytes, body: Body) -> Order:
