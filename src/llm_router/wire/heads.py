@@ -50,7 +50,7 @@ _NOT_ANSWERED: Final = HOP | {
     b"x-request-id",
 }
 _OURS: Final = (b"x-router-", b"x-llm-router-")
-_ACCESS: Final = b"access-control-"
+_NOT_ANSWERED_PREFIXES: Final = (b"access-control-", *_OURS)
 _PAGES: Final = (b"text/html", b"application/xhtml", b"image/svg", b"text/xml", b"application/xml")
 
 _STATUS_LINES: Final = {
@@ -131,7 +131,7 @@ def answer_headers(headers: Headers, trust_pages: bool = False) -> list[bytes]:
     named = _nominated(headers)
     page = False
     for name, value in headers:
-        if name in _NOT_ANSWERED or name in named or name.startswith((_ACCESS, *_OURS)):
+        if name in _NOT_ANSWERED or name in named or name.startswith(_NOT_ANSWERED_PREFIXES):
             continue
         if name == b"content-type" and value.lower().startswith(_PAGES):
             page = True
