@@ -8,6 +8,7 @@ from llm_router.core.events import (
     PinAsked,
     Proved,
     ShutdownAsked,
+    Sickened,
     Started,
     StartFailed,
     UnloadAsked,
@@ -153,3 +154,14 @@ def test_more_devices_let_who_waits_come() -> None:
     assert play.tell(Started(InstanceId("b#2"))) == [Prove(InstanceId("b#2"))]
     assert granted(play.tell(Proved(InstanceId("b#2")))) == [2]
     assert play.scheduler.notice(TicketId(2), play.now) is None
+
+
+def test_a_failure_of_an_old_revision_says_nothing_about_the_new_one() -> None:
+    play = Play(model("a"))
+    play.ask(1, "a")
+    play.load("a#1")
+    play.configure(model("a", revision="2"))
+    play.tell(Sickened(A1, CRASH))
+    play.release(1)
+    assert checked(play.gone("a#1")) == []
+    assert checked(play.ask(2, "a")) == ["a#2"]

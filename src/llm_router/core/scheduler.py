@@ -9,7 +9,7 @@ from math import inf
 from typing import Protocol
 
 from llm_router.core.acts import Acts
-from llm_router.core.book import Book, Line
+from llm_router.core.book import Book
 from llm_router.core.commands import Command
 from llm_router.core.costs import Costs
 from llm_router.core.events import (
@@ -202,7 +202,12 @@ class Scheduler:
         inst.last_used = now
         if outcome is Outcome.continues or (likely and outcome is Outcome.done):
             inst.linger_until = max(inst.linger_until, now + self._book.settings.linger_s)
-        if line is not None and outcome in (Outcome.done, Outcome.continues) and inst.why not in (Why.sick, Why.failed):
+        if (
+            line is not None
+            and outcome in (Outcome.done, Outcome.continues)
+            and inst.why not in (Why.sick, Why.failed)
+            and inst.revision == line.model.revision
+        ):
             # An engine that has answered is a working one, whatever came before.
             line.trouble.clear()
 
@@ -247,7 +252,7 @@ class Scheduler:
         if failure is None:
             inst.move(State.cleared, now)
         else:
-            self._note(self._book.line_of(inst), failure, now)
+            self._note(inst, failure, now)
             self._acts.gone(inst, now)
 
     def _on_proved(self, inst: Instance, measured: Footprint | None, now: float) -> None:
@@ -270,10 +275,14 @@ class Scheduler:
     def _fail(self, inst: Instance, failure: Failure, now: float, *, polite: bool) -> None:
         """It must be swept; its leases end by their own ``Released``. A parked one that dies is no failure."""
         if inst.state not in (State.parked, State.called):
-            self._note(self._book.line_of(inst), failure, now)
+            self._note(inst, failure, now)
         self._acts.stop(inst, Why.failed, now, polite=polite)
 
-    def _note(self, line: Line, failure: Failure, now: float) -> None:
+    def _note(self, inst: Instance, failure: Failure, now: float) -> None:
+        """Remember a failure, unless it is one of a revision that is no longer in force (R15)."""
+        line = self._book.line_of(inst)
+        if inst.revision != line.model.revision:
+            return
         line.trouble.note(failure, self._book.settings, now)
         if line.trouble.barred_until > now:
             line.preload_due = False
@@ -282,7 +291,7 @@ class Scheduler:
         """It gets nothing new; who is being answered may still be answered (R27)."""
         if inst.why is Why.sick:
             return
-        self._note(self._book.line_of(inst), failure, now)
+        self._note(inst, failure, now)
         if inst.state is State.ready:
             self._acts.drain(inst, Why.sick, now, park=False)
         inst.why = Why.sick

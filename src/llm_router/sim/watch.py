@@ -66,6 +66,7 @@ class _Truth:
     #: Its model's foreground tickets that waited when it became ready; nobody of them was granted since.
     owed: set[TicketId] = field(default_factory=set)
     failed: bool = False
+    revision: str = ""
 
 
 @dataclass(slots=True)
@@ -139,7 +140,8 @@ class Lookout:
     def _released(self, ticket: TicketId) -> None:
         instance = self._held.pop(ticket, None)
         truth = self._truths.get(instance) if instance else None
-        if truth is not None and not truth.failed:
+        known = self._models.get(truth.model) if truth else None
+        if truth is not None and not truth.failed and known is not None and known.revision == truth.revision:
             self._no_start_before.pop(truth.model, None)
             self._failures[truth.model] = 0
 
@@ -159,7 +161,9 @@ class Lookout:
                 if isinstance(event, Proved) and event.measured:
                     self._learnt.add(truth.model)
                 truth.owed = {t for t, wait in self._waits.items() if wait.model == truth.model and not wait.background}
-            case StartFailed(_, failure) | WakeFailed(_, failure) | Exited(_, failure) | Sickened(_, failure):
+            case Sickened(_, failure) if truth.proved:
+                self._failed(truth, failure, world)
+            case StartFailed(_, failure) | WakeFailed(_, failure) | Exited(_, failure):
                 if not truth.freeing and not truth.failed:
                     self._failed(truth, failure, world)
             case Parked():
@@ -175,7 +179,8 @@ class Lookout:
 
     def _failed(self, truth: _Truth, failure: Failure, world: Timed) -> None:
         truth.failed, truth.proved = True, False
-        if truth.asleep and not truth.loading:
+        known = self._models.get(truth.model)
+        if (truth.asleep and not truth.loading) or known is None or known.revision != truth.revision:
             return
         model, settings = truth.model, self._settings
         self._failures[model] += 1
@@ -190,7 +195,8 @@ class Lookout:
         self._write(world, f"< {command}")
         match command:
             case Check(instance, model, devices):
-                self._truths[instance] = _Truth(model, devices)
+                revision = self._models[model].revision if model in self._models else ""
+                self._truths[instance] = _Truth(model, devices, revision=revision)
                 self._must_be_wanted(model, world)
                 self._must_have_rested(model, world)
             case Start(instance, model, devices):
@@ -220,7 +226,7 @@ class Lookout:
             self._cry(world, f"{model} is started though it is not configured")
             return
         front = any(wait.model == model and not wait.background for wait in self._waits.values())
-        if not (front or model in self._pins or known.preload or known.default or model in self._free_hand):
+        if not (front or model in self._pins or known.preload or known.default):
             self._cry(world, f"{model} is started though nobody but background requests waits for it")
 
     def _must_have_rested(self, model: ModelName, world: Timed) -> None:
