@@ -177,10 +177,14 @@ async def test_a_missing_folder_is_a_refusal_before_the_stream(job: Job, tmp_pat
 
 
 async def test_a_model_that_comes_after_the_stream_is_waited_for(job: Job, tmp_path: Path) -> None:
-    slow = trapped(job, "slow-cache", FAKE_SPEED="10")
-    async with cold(ENGINE, slow, tmp_path) as engine:
+    late = trapped(job, "slow-cache")
+    _, load, identity, _ = ENGINE.steps(late)
+    async with cold(ENGINE, late, tmp_path) as engine:
+        await healthy(engine)
+        assert load.judge(await engine.ask(load.question)).verdict is Verdict.yes
+        judged = identity.judge(await engine.ask(identity.question))
+        assert (judged.verdict, judged.phase) == (Verdict.wait, "allocating cache")
         await engine.proof()
-        assert "allocating cache" in [phase for phase, _ in engine.news]
 
 
 async def test_a_broken_generator_is_unhealthy_for_ever_and_must_be_restarted(job: Job, tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ TRAPS = {
     "old-gpu": "Unable to run ExllamaV3 because an unsupported GPU is found in this configuration.\nAll GPUs must be ampere "
     "(30 series) or newer. AMD GPUs are not supported.",
 }
-IMPORTS_S, MODULE_S, CACHE_S, PING_S = 1.0, 0.1, 0.5, 15.0
+IMPORTS_S, MODULE_S, CACHE_S, LATE_S, PING_S = 1.0, 0.1, 0.5, 60.0, 15.0
 MODULES = 34
 
 
@@ -87,7 +87,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def scalar(text: str) -> Any:
-    word = text.strip()
+    word = text.partition(" #")[0].strip()
     if word in ("true", "false", "null", "[]", ""):
         return {"true": True, "false": False, "[]": []}.get(word)
     return int(word) if word.lstrip("-").isdigit() else word.strip("'\"")
@@ -311,7 +311,7 @@ class TabbyAPI:
             late = self.script.has("slow-cache")
             if late:
                 events.put_nowait(None)
-            await self.script.pause(CACHE_S)
+            await self.script.pause(LATE_S if late else CACHE_S)
             name = folder.with_name("another-model") if self.script.has("other-model") else folder
             self.model = Model(name, body)
             self.script = Script.from_environment(name.name)
