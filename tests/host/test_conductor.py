@@ -28,7 +28,7 @@ from llm_router.core.words import (
     Stage,
     TicketId,
 )
-from llm_router.host import conductor as module
+from llm_router.host import performances
 from llm_router.host.conductor import Conductor
 from llm_router.host.desk import Exchange, Lease, Wish
 from llm_router.host.journal import Journal
@@ -218,7 +218,7 @@ async def test_a_fault_of_the_crew_is_a_failure_and_hangs_nobody(
 async def test_a_stop_that_fails_is_tried_again_and_not_told_before(
     stage: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "STOP_AGAIN_S", 0.0)
+    monkeypatch.setattr(performances, "STOP_AGAIN_S", 0.0)
     (await _served(stage, ALPHA)).finish()
     stage.crew.raises["stop"] = [ZeroDivisionError("oops")]
     await _served(stage, BETA)

@@ -9,10 +9,10 @@ import difflib
 import itertools
 import logging
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, Protocol
+from typing import Final
 
 from llm_router.core import commands as do
 from llm_router.core import events as ev
@@ -22,8 +22,6 @@ from llm_router.core.snapshot import Snapshot
 from llm_router.core.words import (
     Device,
     EndReason,
-    Failure,
-    FailureKind,
     InstanceId,
     Model,
     ModelName,
@@ -36,51 +34,12 @@ from llm_router.core.words import (
 )
 from llm_router.host.desk import Exchange, Lease, Waiter, Wish
 from llm_router.host.journal import Journal
+from llm_router.host.performances import Crew, Performances
 from llm_router.host.tasks import Tasks
 
 log = logging.getLogger(__name__)
 
 NEAREST: Final = 3
-#: A stop that failed for a fault of ours is tried again after this many seconds.
-STOP_AGAIN_S: Final = 5.0
-
-
-class Crew(Protocol):
-    """Carries out what the scheduler asks for on this machine. Each performance returns the event it ends as."""
-
-    async def check(self, command: do.Check) -> ev.Checked: ...
-
-    async def start(self, command: do.Start) -> ev.Started | ev.StartFailed: ...
-
-    async def prove(
-        self, command: do.Prove, news: Callable[[ev.LoadProgressed], None]
-    ) -> ev.Proved | ev.StartFailed: ...
-
-    async def stop(self, command: do.Stop) -> ev.Gone: ...
-
-    async def park(self, command: do.Park) -> ev.Parked | ev.ParkFailed: ...
-
-    async def wake(self, command: do.Wake, news: Callable[[ev.LoadProgressed], None]) -> ev.Woken | ev.WakeFailed: ...
-
-    async def ended(self, instance: InstanceId) -> ev.Exited | None:
-        """Wait until the instance's main process ended; ``None`` if that was asked for."""
-        ...
-
-    def lease(self, instance: InstanceId, ticket: TicketId, arrived: float, now: float) -> Lease:
-        """Where a granted request goes."""
-        ...
-
-    def begun(self, instance: InstanceId, ticket: TicketId, moved: Callable[[], int]) -> None:
-        """A lease on the instance began; ``moved`` counts its bytes."""
-        ...
-
-    def over(self, instance: InstanceId, ticket: TicketId, outcome: Outcome) -> None:
-        """The lease ended so."""
-        ...
-
-
-#: What a performance ends as when it fails for a reason of our own.
-_Broken = Callable[[InstanceId, Failure], ev.Event]
 
 
 @dataclass(slots=True)
@@ -108,7 +67,7 @@ class Conductor:
         scheduler: Scheduler | None = None,
     ) -> None:
         self._crew = crew
-        self._tasks = tasks
+        self._performances = Performances(crew, tasks, self.tell)
         self._journal = journal
         self._recorded = recorded
         self._scheduler = scheduler or Scheduler()
@@ -122,7 +81,6 @@ class Conductor:
         self._names: Mapping[str, ModelName] = {}
         self._default: ModelName | None = None
         self._finished = asyncio.Event()
-        self._followed: set[InstanceId] = set()
 
     # -- the desk
 
@@ -190,7 +148,7 @@ class Conductor:
 
     def adopt(self, adopted: ev.Adopted) -> None:
         """Take over a running engine of an earlier router."""
-        self._follow(adopted.instance)
+        self._performances.follow(adopted.instance)
         self.tell(adopted)
 
     def snapshot(self) -> Snapshot:
@@ -308,21 +266,10 @@ class Conductor:
                 held = self._held.get(ticket)
                 if held is not None:
                     held.waiter.ended(reason)
-            case do.Check():
-                self._spawn("check", command.instance, self._crew.check(command), _not_checked)
-            case do.Start():
-                self._spawn("start", command.instance, self._crew.start(command), _not_started)
-            case do.Prove():
-                self._follow(command.instance)
-                self._spawn("prove", command.instance, self._crew.prove(command, self.tell), _not_started)
-            case do.Stop():
-                self._tasks.spawn(f"stop {command.instance}", self._stop(command))
-            case do.Park():
-                self._spawn("park", command.instance, self._crew.park(command), _not_parked)
-            case do.Wake():
-                self._spawn("wake", command.instance, self._crew.wake(command, self.tell), _not_woken)
             case do.Finish():
                 self._finished.set()
+            case _:
+                self._performances.begin(command)
 
     def _grant(self, ticket: TicketId, instance: InstanceId) -> None:
         held = self._held.get(ticket)
@@ -348,51 +295,6 @@ class Conductor:
             if not waiting:
                 del self._waiting[held.model]
 
-    # -- performances: each ends as one event
-
-    def _spawn(
-        self, verb: str, instance: InstanceId, performance: Coroutine[None, None, ev.Event], broken: _Broken
-    ) -> None:
-        self._tasks.spawn(f"{verb} {instance}", self._carry(verb, instance, performance, broken))
-
-    async def _carry(
-        self, verb: str, instance: InstanceId, performance: Coroutine[None, None, ev.Event], broken: _Broken
-    ) -> None:
-        try:
-            event = await performance
-        except Exception as error:
-            # The crew turns what can go wrong on a machine into events; this is a fault of ours. Nobody may hang for it.
-            log.exception("cannot %s %s", verb, instance)
-            cause = f"cannot {verb} {instance}: {error} (a fault of the router, its log says where)"
-            event = broken(instance, Failure(FailureKind.crashed, cause))
-        self.tell(event)
-
-    async def _stop(self, command: do.Stop) -> None:
-        """Only a stop that is done may be told: until then the room is taken."""
-        while True:
-            try:
-                event = await self._crew.stop(command)
-            except Exception:
-                log.exception("cannot stop %s; trying again in %.0f s", command.instance, STOP_AGAIN_S)
-                await asyncio.sleep(STOP_AGAIN_S)
-            else:
-                self.tell(event)
-                return
-
-    def _follow(self, instance: InstanceId) -> None:
-        """Watch for the end of the instance's process, once per instance."""
-        if instance not in self._followed:
-            self._followed.add(instance)
-            self._tasks.spawn(f"watch {instance}", self._watch(instance))
-
-    async def _watch(self, instance: InstanceId) -> None:
-        try:
-            event = await self._crew.ended(instance)
-        finally:
-            self._followed.discard(instance)
-        if event is not None:
-            self.tell(event)
-
 
 class _Loader:
     """Waits for a model without wanting an answer: gives its lease back at once."""
@@ -416,20 +318,3 @@ class _Loader:
 
     def moved(self) -> int:
         return 0
-
-
-def _not_checked(instance: InstanceId, failure: Failure) -> ev.Event:
-    return ev.Checked(instance, failure)
-
-
-def _not_started(instance: InstanceId, failure: Failure) -> ev.Event:
-    return ev.StartFailed(instance, failure)
-
-
-def _not_parked(instance: InstanceId, failure: Failure) -> ev.Event:
-    del failure
-    return ev.ParkFailed(instance)
-
-
-def _not_woken(instance: InstanceId, failure: Failure) -> ev.Event:
-    return ev.WakeFailed(instance, failure)
