@@ -88,6 +88,12 @@ def test_without_a_key_nothing_is_said_of_keys() -> None:
     assert "--config" not in launch.argv
 
 
+def test_several_tokenizers_go_without_keys() -> None:
+    job = replace(JOB, flags=FLAGS | {"--tokenizer-worker-num"}, options={"tokenizer-worker-num": 4})
+    assert ENGINE.launch(job).files == ()
+    assert "--config" not in ENGINE.launch(job).argv
+
+
 def test_options_go_under_their_own_names_and_win() -> None:
     options = {
         "mem_fraction_static": 0.8, "kv-cache-dtype": "fp8_e5m2", "--context-length": 100, "sleep-on-idle": False,

@@ -30,7 +30,7 @@ from llm_router.engines.folder import folder_checks, judge_config, model_path
 from llm_router.engines.keys import admin_key, secrets_of
 from llm_router.engines.marks import CACHE, GRAPHS, LOADING, STARTING, WARMING, Mark, read_marks
 from llm_router.engines.proof import WAIT, YES, bearer
-from llm_router.engines.render import CommandLine, Spelling
+from llm_router.engines.render import CommandLine, Spelling, option_name
 from llm_router.engines.serving import identity_step, own_options, proof, python_environment, take_number, tensor_split
 from llm_router.wire.dialect import Dialect
 
@@ -137,7 +137,7 @@ class SGLang:
         return (*_program(job), "--help")
 
     def checks(self, job: Job) -> tuple[Check, ...]:
-        files = (str(job.options[key]) for key in job.options if key.strip("-").replace("_", "-") == "chat-template")
+        files = (str(value) for key, value in job.options.items() if option_name(key) == "chat-template")
         return folder_checks(job, _program(job)[0], *files)
 
     def judge_file(self, job: Job, path: str, head: bytes, size: int) -> Failure | None:
@@ -166,7 +166,9 @@ class SGLang:
         if "sleep-on-idle" not in options:
             # Without it an idle engine spins on a whole core.
             line.like("--sleep-on-idle")
-        files = _keep_keys(line, job)
+        # Several tokenizer processes cannot check keys; it listens on loopback all the same.
+        keyless = take_number(dict(options), ("tokenizer-worker-num",), 1) > 1
+        files = () if keyless else _keep_keys(line, job)
         line.add(options)
         return Launch(line.words(), python_environment(job), job.cwd, files, secrets=secrets_of(job.key))
 
@@ -228,7 +230,7 @@ def _splits(job: Job, options: dict[str, object]) -> int:
 
 
 def _kind(job: Job) -> str:
-    embedding = any(key.strip("-").replace("_", "-") == "is-embedding" and value for key, value in job.options.items())
+    embedding = any(option_name(key) == "is-embedding" and value for key, value in job.options.items())
     return "embeddings" if embedding else "chat"
 
 
