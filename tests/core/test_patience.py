@@ -72,3 +72,14 @@ def test_expiries_of_answered_tickets_do_not_pile_up() -> None:
         play.ask(ticket, "a", patience_s=1e6)
         play.release(ticket)
     assert len(play.scheduler.book.expiries) < 100
+
+
+def test_on_an_idle_engine_the_request_it_belongs_to_goes_first() -> None:
+    play = Play(model("a", concurrency=1))
+    play.serve(1, "a", "a#1")
+    assert play.ask(2, "a", 20.0, background=True) == []
+    assert granted(play.ask(3, "a", 20.3)) == [3]
+    assert granted(play.release(3, 21.0)) == [2]
+    play.release(2)
+    assert play.ask(4, "a", 30.0, background=True) == []
+    assert granted(play.until(30.5)) == [4]

@@ -23,7 +23,11 @@ model beta load_s=10
    12.10 > Released 1
    13.00 .
          < Refuse 3 {"reason": "background_refused", "model": "beta", "retry_after_s": 5.0}
-   14.00 > Arrived 4 alpha background=true  # it rides on a loaded model
+   13.50 > Arrived 7 alpha background=true  # on a loaded model too the chat that follows goes first
+   13.70 > Arrived 8 alpha
+   13.80 > Released 8
+   13.90 > Released 7
+   14.00 > Arrived 4 alpha background=true  # no chat follows: it is served after a moment
          < Grant 4 alpha#1
    15.00 > Arrived 5 beta
          < Check beta#2 beta [gpu0]

@@ -69,8 +69,7 @@ class Line:
     dismissed: bool = False
     #: No longer in the configuration; the line stays until its instance is gone.
     removed: bool = False
-    #: It waits for room; whom it waits for, if that is known, is ``leaving``.
-    later: bool = False
+    #: Whose turn has to end before it can come, if it waits for that.
     leaving: ModelName | None = None
     #: What its waiters were last told, in short.
     told: tuple[object, ...] | None = None
@@ -94,7 +93,7 @@ class Line:
 
 
 class Book:
-    """The state. ``quiet`` is a clock that stands still while engines are loaded or stopped (R11)."""
+    """The state. ``quiet`` is a clock that stands still while engines are loaded or stopped, wherever (R11)."""
 
     def __init__(self, serial: int = 0) -> None:
         self.settings = Settings()

@@ -77,7 +77,6 @@ class Settle:
 
     def _plan_contenders(self, now: float) -> None:
         for line in self._book.lines.values():
-            line.later = False
             line.leaving = None
         if self._book.closing:
             self.order = ()
@@ -132,7 +131,7 @@ class Settle:
             self._acts.refuse_all(line, Reason.not_on_demand)
             return False
         self._agenda.at(attempt.due)
-        line.later = self._agenda.contested = True
+        self._agenda.contested = True
         if attempt.later and attempt.later.leaving:
             line.leaving = self._book.instances[attempt.later.leaving[0]].model
         oldest = line.queue.oldest()
@@ -265,9 +264,19 @@ class Settle:
                 continue
             while self._rules.has_slot(inst, line.model.concurrency):
                 ticket = self._next(line)
-                if ticket is None or (ticket.background and self._patience.is_contested(inst)):
+                if ticket is None or (ticket.background and not self._may_ride(ticket, inst, now)):
                     break
                 self._acts.grant(ticket, inst, now)
+
+    def _may_ride(self, ticket: Ticket, inst: Instance, now: float) -> bool:
+        """A background request is served beside others, or after a pause on an idle engine; never contested."""
+        if self._patience.is_contested(inst):
+            return False
+        pause_over = ticket.arrived + self._book.settings.background_pause_s
+        if inst.busy or pause_over <= now:
+            return True
+        self._agenda.at(pause_over)
+        return False
 
     def _next(self, line: Line) -> Ticket | None:
         """The head of the line, unless somebody has waited so long that priorities count no more."""

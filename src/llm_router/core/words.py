@@ -92,6 +92,9 @@ class Settings:
     queue_limit: int = 10_000
     margin: int = 512 * 1024 * 1024
     background_hold_s: float = 2.0
+    #: On a loaded model that is idle a background request waits so long for the request it belongs to, which
+    #: usually comes a moment after it and should have the engine first.
+    background_pause_s: float = 0.5
 
 
 class FailureKind(Enum):
