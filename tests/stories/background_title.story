@@ -24,10 +24,15 @@ model beta load_s=10
    13.00 .
          < Refuse 3 {"reason": "background_refused", "model": "beta", "retry_after_s": 5.0}
    13.50 > Arrived 7 alpha background=true  # on a loaded model too the chat that follows goes first
-   13.70 > Arrived 8 alpha
+         < Tell alpha
+   13.70 > Arrived 8 alpha caller=ann
+         < Grant 8 alpha#1
+         < Grant 7 alpha#1
    13.80 > Released 8
    13.90 > Released 7
    14.00 > Arrived 4 alpha background=true  # no chat follows: it is served after a moment
+         < Tell alpha
+   14.50 .
          < Grant 4 alpha#1
    15.00 > Arrived 5 beta
          < Check beta#2 beta [gpu0]
