@@ -20,7 +20,7 @@ from llm_router.doors.cli.main import app
 from llm_router.engines import registry
 from llm_router.host.history import SCHEMA
 from llm_router.wire import access, errors, openai, paths
-from support.documents import REFERENCE, ROOT, links, named
+from support.documents import DOCS, REFERENCE, ROOT, links, named
 
 HTTP = REFERENCE / "http-api.md"
 WORDS = REFERENCE / "words.md"
@@ -94,6 +94,14 @@ def test_every_key_of_the_configuration() -> None:
     keys = {key for section in schema["$defs"].values() for key in section.get("properties", {})}
     assert len(keys) > 50
     assert keys - named(REFERENCE / "configuration.md") == set()
+
+
+def test_the_keys_that_pages_speak_of_exist() -> None:
+    schema = json_schema()
+    keys = {key for section in (schema, *schema["$defs"].values()) for key in section.get("properties", {})}
+    for page in (DOCS / "how-to").glob("*.md"):
+        spoken = {found[1] for words in named(page) if (found := re.match(r"([a-z_]+): ", words))}
+        assert spoken <= keys, f"{page.name} speaks of keys that are not there"
 
 
 def test_every_way_to_tell_a_waiting_client() -> None:
