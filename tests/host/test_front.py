@@ -102,6 +102,19 @@ async def test_bad_requests_get_a_clear_error_and_hurt_nobody_else(
         assert (await side.ask({"model": "m"})).status == 200
 
 
+@pytest.mark.parametrize("split", [0, 9000])
+async def test_a_large_head_is_refused_whole_or_in_pieces(split: int) -> None:
+    data = b"GET /v1/models HTTP/1.1\r\nhost: a\r\nx: " + b"y" * 20_000 + b"\r\n\r\n"
+    async with roadside(echo, max_head=10_000) as side:
+        client = await side.client()
+        await client.send(data[:split])
+        await asyncio.sleep(0)
+        await client.send(data[split:])
+        assert error_of(await client.read()) == (431, "head_too_large")
+        body = post({"model": "m", "pad": "x" * 50_000})  # only the head counts
+        assert (await side.raw(body)).status == 200
+
+
 async def test_a_chunked_body_that_grows_too_large_is_refused() -> None:
     async with roadside(echo, max_body=4096) as side:
         client = await side.client()

@@ -29,6 +29,9 @@ _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _LINGER_S: Final = 2.0
 
 
+_HEAD_TOO_LARGE: Final = bad("cannot read the request: its head is too large", "head_too_large", 431)
+
+
 class RoadConfig(Config):
     """uvicorn's configuration with the road beside it."""
 
@@ -62,6 +65,8 @@ class Front(HttpToolsProtocol):
         self._serving: Request | None = None
         self._in_head = False
         self._head_bytes = 0
+        #: Size of the read that is being parsed.
+        self._read = 0
         self._head_done = False
         #: Nothing more is read: the framing is lost.
         self._dead = False
@@ -110,6 +115,7 @@ class Front(HttpToolsProtocol):
             if self._exchange is not None:
                 self._exchange.from_client(data)
             return
+        self._read = len(data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as error:
@@ -122,7 +128,7 @@ class Front(HttpToolsProtocol):
         if self._in_head:
             self._head_bytes += len(data)
             if self._head_bytes > self._limits.max_head:
-                self._fail(bad("cannot read the request: its head is too large", "head_too_large", 431))
+                self._fail(_HEAD_TOO_LARGE)
         elif self._big is not None and not self._dead:
             self._big.take_over()
         elif self._reading is not None:
@@ -180,8 +186,8 @@ class Front(HttpToolsProtocol):
         hosts = int(b"host" in fields) if len(fields) == len(headers) else [name for name, _ in headers].count(b"host")
         self.expect_100_continue = fields.get(b"expect", b"").lower() == b"100-continue"
         fault = judge(self.parser.get_http_version(), hosts, self.url)
-        if len(headers) > self._limits.max_headers:
-            fault = bad("cannot read the request: it has too many headers", "head_too_large", 431)
+        if len(headers) > self._limits.max_headers or self._is_large(headers):
+            fault = _HEAD_TOO_LARGE
         if fault is not None:
             self._fail(fault)
             return
@@ -196,6 +202,13 @@ class Front(HttpToolsProtocol):
             super().on_headers_complete()
         else:
             self._take(Request(route, method, url.path, url.query or b"", headers, fields))
+
+    def _is_large(self, headers: heads.Headers) -> bool:
+        """Whether the head is over its limit; it is only counted if what was read could hold so much."""
+        limit = self._limits.max_head
+        if self._head_bytes + self._read <= limit:
+            return False
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in headers) > limit
 
     def _take(self, request: Request) -> None:
         """A request for the fast lane; it starts now or, pipelined, when the answer before it has ended."""
