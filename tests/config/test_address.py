@@ -18,6 +18,8 @@ from llm_router.config.address import address
         ("server: {port: true, host: 5}", None),
         ("server: [", None),
         ("server: 5", ("127.0.0.1", 8002)),
+        ('{"router_port": 8003, "models": {}}', ("127.0.0.1", 8003)),
+        ("MODELS: {a: /s.sh}", ("127.0.0.1", 8002)),
     ],
 )
 def test_where_it_listens(text: str, where: tuple[str, int] | None) -> None:

@@ -16,13 +16,14 @@ def problem(text: str) -> str:
     ("text", "said"),
     [
         (
-            "router_port: 1",
-            "cannot use 'router_port': the configuration has no such key. Write it as `port` under `server`",
+            "server: {}\nrouter_port: 1",
+            "cannot use 'router_port' beside 'server' (x.yml:1:1): the one belongs to an older",
         ),
+        ("scheduler: {router_port: 1}", "scheduler has no such key. Write it as `port` under `server`"),
         ("scheduler: {max_wiat: 5}", "scheduler has no such key. Did you mean 'max_wait'?"),
         ("backends: {b: {engine: llamacpp, modeldir: x}}", "backends.b has no such key. Did you mean 'model_dir'?"),
         ("backends: {b: {engine: llamacpp, load-timeout: 1}}", "Did you mean 'load_timeout'?"),
-        ("models: {m: {command: x, model_path: y}}", "models.m has no such key. Write it as `path`"),
+        ("models: {m: {command: x, model_path: y}}", "and a file has one of them. Write it as `path`"),
         ("models: {m: {command: x, request: {forse: {}}}}", "models.m.request has no such key. Did you mean 'force'?"),
         ("models: {m: {command: x, ttl: 5}}", "Write it as `idle`"),
         ("models: {m: {command: x, zzzzzz: 5}}", "models.m has no such key"),

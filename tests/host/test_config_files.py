@@ -73,3 +73,20 @@ def test_secrets_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "big").mkdir()
     with pytest.raises(ConfigError, match="secret file 'big': Is a directory"):
         load(file, {}, ["command"])
+
+
+def test_a_file_config_yml_brings_the_models_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "config.yml").write_text("router_port: 5")
+    (tmp_path / "models.yml").write_text("a: {backend: sglang, script: /s.sh}")
+    assert list(load(tmp_path / "config.yml", {}).models) == ["a"]
+    (tmp_path / "other.yml").write_text("models: {b: {command: x}}")
+    assert list(load(tmp_path / "other.yml", {}).models) == ["b"]
+
+
+def test_an_older_layout_finds_its_engines_here(tmp_path: Path) -> None:
+    program = tmp_path / "llama.cpp" / "build" / "bin" / "llama-server"
+    program.parent.mkdir(parents=True)
+    program.touch(0o755)
+    (tmp_path / "config.json").write_text('{"models": {"a": {"backend": "llamacpp", "model_path": "/a.gguf"}}}')
+    found = load(tmp_path / "config.json", {"HOME": str(tmp_path), "PATH": ""})
+    assert found.backends["llamacpp"].command == (str(program),)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from pydantic import ValidationError
 
+from llm_router.config import old, old_python
 from llm_router.config import tree as yaml
 from llm_router.config.check import backend_name, check_server, crosscheck, warn_server, warnings
 from llm_router.config.explain import translate
@@ -86,14 +87,16 @@ def parse(
     engines: Collection[str] | None = None,
     *,
     folder: str = "",
+    installed: old.Installed = old.nothing_installed,
 ) -> Config:
     """The configuration in one text. Raises ``ConfigError``, and nothing else, for whatever is wrong.
 
     ``name`` is how messages call the text; ``engines`` are the names of the engines there are, by default
     those of the registry. ``read_file`` gives the text of a secret's file; it may raise ``OSError`` or
-    ``ValueError``. ``folder`` is what relative paths are below.
+    ``ValueError``. ``folder`` is what relative paths are below. ``installed`` tells where engines are, for older
+    layouts (``old.py``), which did not say it.
     """
-    return parse_parts([(name, text)], env, read_file, engines, folder=folder)
+    return parse_parts([(name, text)], env, read_file, engines, folder=folder, installed=installed)
 
 
 def parse_parts(
@@ -103,15 +106,13 @@ def parse_parts(
     engines: Collection[str] | None = None,
     *,
     folder: str = "",
+    installed: old.Installed = old.nothing_installed,
 ) -> Config:
     """The configuration in one text, or in two: the second (``models.yml``) then holds only models."""
-    (name, text), *others = parts
-    tree = yaml.read(text, name, env)
-    if tree.root is None and not others:
-        raise ConfigError([_empty(name)])
-    root = _mapping(tree, tree.root)
-    for other_name, other_text in others:
-        _add_models(tree, root, yaml.read(other_text, other_name, env))
+    tree, root = read_parts(parts, env)
+    found = old.convert(tree, root, env, installed) if old.is_old(root) else None
+    if found is not None:
+        tree, root = found.tree, found.root
     _fill_empty_sections(root)
     reading = Reading(read_file)
     document = _validate(tree, root, reading)
@@ -125,8 +126,20 @@ def parse_parts(
         document.models,
         folder,
         env.get("HOME", ""),
-        tuple(warnings(tree, document, reading.plain_keys)),
+        (*(found.warnings if found else ()), *warnings(tree, document, reading.plain_keys)),
     )
+
+
+def read_parts(parts: Sequence[tuple[str, str]], env: Mapping[str, str]) -> tuple[Tree, dict[str, object]]:
+    """The document in one text or in two, as it is written. Raises ``ConfigError`` for what is no document."""
+    (name, text), *others = parts
+    tree = old_python.read(text, name) if name.endswith(".py") else yaml.read(text, name, env)
+    if tree.root is None and not others:
+        raise ConfigError([_empty(name)])
+    root = _mapping(tree, tree.root)
+    for other_name, other_text in others:
+        _add_models(tree, root, yaml.read(other_text, other_name, env))
+    return tree, root
 
 
 def _empty(name: str) -> Problem:

@@ -7,8 +7,10 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from llm_router.config.load import Config, parse_parts
+from llm_router.config.old import Installed
 from llm_router.config.problems import ConfigError, Place, Problem
 from llm_router.config.search import candidates
+from llm_router.host import installations
 
 _LARGEST_SECRET = 64 * 1024
 
@@ -39,16 +41,42 @@ def find(explicit: str | Path | None, env: Mapping[str, str]) -> Path:
     )
 
 
+def files_of(path: Path) -> list[Path]:
+    """The files of a configuration: itself, or ``config.yml`` and, where there is one, the ``models.yml`` beside it."""
+    first = path / "config.yml" if path.is_dir() else path
+    models = first.with_name("models.yml")
+    return [first, models] if first.name == "config.yml" and models.is_file() else [first]
+
+
 def load(path: Path, env: Mapping[str, str], engines: Collection[str] | None = None) -> Config:
     """The configuration in this file, or in this folder's ``config.yml`` and ``models.yml``.
 
     Raises ``ConfigError``, also for files that cannot be read. Blocks; files are small.
     """
-    folder = path if path.is_dir() else path.parent
-    files = [path / "config.yml", path / "models.yml"] if path.is_dir() else [path]
-    parts = [(str(file), _read(file)) for file in files if file == files[0] or file.exists()]
-    folder = folder.absolute()
-    return parse_parts(parts, env, lambda name: _secret(folder, name), engines, folder=str(folder))
+    folder = (path if path.is_dir() else path.parent).absolute()
+    return parse_parts(
+        read_files(path),
+        env,
+        lambda name: secret(folder, name),
+        engines,
+        folder=str(folder),
+        installed=installed_here(env),
+    )
+
+
+def read_files(path: Path) -> list[tuple[str, str]]:
+    """The names and texts of a configuration's files. Raises ``ConfigError`` for one that cannot be read."""
+    return [(str(file), _read(file)) for file in files_of(path)]
+
+
+def installed_here(env: Mapping[str, str]) -> Installed:
+    """Where this machine's engines are, for older layouts."""
+
+    def keys(engine: str) -> Mapping[str, object]:
+        found = installations.find(engine, env)
+        return found.backend() if found is not None else {}
+
+    return keys
 
 
 def _read(file: Path) -> str:
@@ -64,7 +92,7 @@ def _unreadable(file: Path, cause: str) -> ConfigError:
     return ConfigError([Problem(Place(str(file)), f"cannot read the configuration: {cause}")])
 
 
-def _secret(folder: Path, name: str) -> str:
+def secret(folder: Path, name: str) -> str:
     """The text of a secret's file; relative names are below the configuration's folder."""
     with (folder / Path(name).expanduser()).open(encoding="utf-8") as file:
         text = file.read(_LARGEST_SECRET + 1)
