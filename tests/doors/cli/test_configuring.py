@@ -76,3 +76,35 @@ def test_the_hash_of_a_key(run: Command, words: tuple[str, ...], stdin: str | No
 
 def test_no_key_to_hash(run: Command) -> None:
     assert run("keys", "hash", stdin="\n").exit_code == 2
+
+
+OLD = '{"router_port": 8003, "models": {"a": {"backend": "llamacpp", "model_path": "/a.gguf"}}}'
+
+
+def test_an_older_file_is_written_anew(bare_home: Path, run: Command) -> None:
+    (bare_home / "config.json").write_text(OLD)
+    printed = run("config", "convert", "config.json").stdout
+    assert "  # Was `router_port`.\n  port: 8003\n" in printed
+    assert json.loads(run("config", "convert", "config.json", "--json").stdout) == {"text": printed}
+    answer = run("config", "convert", "config.json", "-o", "new.yml")
+    assert answer.stdout.startswith("new.yml holds the configuration; look at its comments")
+    assert (bare_home / "new.yml").read_text() == printed
+    assert run("config", "check", "-c", "new.yml").exit_code == 0
+
+
+def test_a_file_that_is_there_is_not_replaced_unasked(bare_home: Path, run: Command) -> None:
+    (bare_home / "config.json").write_text(OLD)
+    (bare_home / "new.yml").write_text("mine")
+    answer = run("config", "convert", "config.json", "-o", "new.yml")
+    assert (answer.exit_code, "there is a file of this name" in answer.stderr) == (1, True)
+    told = json.loads(run("config", "convert", "config.json", "-o", "new.yml", "--force", "--json").stdout)
+    assert (told["path"], Path(told["kept"]).read_text()) == ("new.yml", "mine")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [(GOOD, "it is in the present layout already"), ("[", "cannot read the text")]
+)
+def test_what_cannot_be_written_anew(bare_home: Path, run: Command, text: str, said: str) -> None:
+    (bare_home / "x.yml").write_text(text)
+    answer = run("config", "convert", "x.yml")
+    assert (answer.exit_code, said in answer.stderr) == (6, True)

@@ -1,7 +1,8 @@
-"""Commands about the configuration: ``config check``, ``config schema``, ``keys new``, ``keys hash``."""
+"""Commands about the configuration: ``config check``, ``convert`` and ``schema``, ``keys new`` and ``hash``."""
 
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,7 +12,7 @@ from llm_router.doors.cli.app import group
 from llm_router.doors.cli.exits import CommandError, Exit
 
 if TYPE_CHECKING:
-    from llm_router.config.problems import Problem
+    from llm_router.config.problems import ConfigError, Problem
 
 config_commands = group("The configuration.")
 keys_commands = group("Keys for clients of the router.")
@@ -30,8 +31,7 @@ def check(config: options.Config = None, json: options.Json = False) -> None:
         if json:
             output.print_json({"ok": False, "errors": [_entry(problem) for problem in error.problems]})
             raise typer.Exit(Exit.configuration) from None
-        count = output.plural(len(error.problems), "mistake")
-        raise CommandError("\n".join((*map(str, error.problems), f"{count} found.")), Exit.configuration) from None
+        raise mistakes(error) from None
     if json:
         warnings = [_entry(problem) for problem in found.warnings]
         output.print_json({"ok": True, "path": str(path), "models": list(found.models), "warnings": warnings})
@@ -39,6 +39,49 @@ def check(config: options.Config = None, json: options.Json = False) -> None:
     for warning in found.warnings:
         typer.echo(f"warning: {warning}", err=True)
     typer.echo(f"{path} is good: {output.plural(len(found.models), 'model')}.")
+
+
+def mistakes(error: "ConfigError") -> CommandError:
+    """Every mistake in a line, and their number."""
+    count = output.plural(len(error.problems), "mistake")
+    return CommandError("\n".join((*map(str, error.problems), f"{count} found.")), Exit.configuration)
+
+
+@config_commands.command("convert")
+def convert(
+    file: Annotated[Path, typer.Argument(help="Configuration of an older router: a file or a folder.", metavar="FILE")],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="Write it there instead of printing it.", metavar="PATH", show_default=False
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option(help="Replace the file there; a copy is kept beside it.")] = False,
+    json: options.Json = False,
+) -> None:
+    """Write an older configuration in the present layout, with comments on what changed."""
+    from llm_router.config.convert import convert
+    from llm_router.config.problems import ConfigError
+    from llm_router.host import config_edit, config_files
+
+    try:
+        path = config_files.find(file, os.environ)
+        text = convert(config_files.read_files(path), os.environ, config_files.installed_here(os.environ))
+    except ConfigError as error:
+        raise mistakes(error) from None
+    if out is None:
+        output.print_json({"text": text}) if json else typer.echo(text, nl=False)
+        return
+    try:
+        kept = config_edit.create(out, text, replace=force)
+    except config_edit.EditError as error:
+        raise CommandError(str(error)) from None
+    if json:
+        output.print_json({"path": str(out), "kept": str(kept) if kept else None})
+        return
+    typer.echo(
+        f"{out} holds the configuration; look at its comments, then try `llm-router config check --config {out}`."
+    )
 
 
 @config_commands.command("schema")
