@@ -45,7 +45,7 @@ class Speaker:
         """Begin the answer, as a stream with status 200; ``lines`` are more of its head."""
         face = self._terms.face
         assert face is not None
-        self._pace.say(self._key(), text, now)
+        self._due(text, now)
         self._terms.opened = self.line = True
         self._reply.begin(200, [_STREAM_LINES, *lines], None)
         self._reply.body(face.opening(text))
@@ -56,7 +56,7 @@ class Speaker:
         if face is None or not self._terms.opened:
             return
         text = self.news()
-        if self.notice is not None and self._pace.say(self._key(), text, now):
+        if self.notice is not None and self._due(text, now):
             self._reply.body(face.news(text))
         else:
             self.breathe(now)
@@ -81,5 +81,8 @@ class Speaker:
         self._pace.wrote(now)
         self._reply.body(face.last(note))
 
-    def _key(self) -> object:
-        return None if self.notice is None else notices.key(self.notice)
+    def _due(self, text: str, now: float) -> bool:
+        notice = self.notice
+        if notice is None:
+            return self._pace.say(None, None, text, now)
+        return self._pace.say(notice.stage, notices.key(notice), text, now)

@@ -217,25 +217,28 @@ class MessagesFace:
 class Pace:
     """When a waiting client hears something: at once on a change, else seldom, but never long nothing.
 
-    ``every_s`` is the least time between two statuses that differ only in figures, ``gap_s`` between any
-    two, ``silence_s`` the longest time without a byte.
+    ``every_s`` is the least time between two statuses that differ only in figures, ``gap_s`` between two of
+    one stage, ``silence_s`` the longest time without a byte. A new stage is told at once.
     """
 
-    __slots__ = ("_key", "_said_at", "_text", "_wrote_at", "every_s", "gap_s", "silence_s")
+    __slots__ = ("_key", "_said_at", "_stage", "_text", "_wrote_at", "every_s", "gap_s", "silence_s")
 
     def __init__(self, every_s: float = 5.0, gap_s: float = 0.5, silence_s: float = 8.0) -> None:
         self.every_s, self.gap_s, self.silence_s = every_s, gap_s, silence_s
+        self._stage: object = None
         self._key: object = None
         self._text = ""
         self._said_at = float("-inf")
         self._wrote_at = float("-inf")
 
-    def say(self, key: object, text: str, now: float) -> bool:
-        """Whether this text is to be said now; if so, it counts as said."""
-        wait = self.every_s if key == self._key else self.gap_s
-        if text == self._text or now - self._said_at < wait:
-            return False
-        self._key, self._text, self._said_at, self._wrote_at = key, text, now, now
+    def say(self, stage: object, key: object, text: str, now: float) -> bool:
+        """Whether this text is to be said now; if so, it counts as said. ``key``: what is new beside figures."""
+        if stage == self._stage:
+            wait = self.every_s if key == self._key else self.gap_s
+            if text == self._text or now - self._said_at < wait:
+                return False
+        self._stage, self._key, self._text = stage, key, text
+        self._said_at = self._wrote_at = now
         return True
 
     def silent(self, now: float) -> bool:
