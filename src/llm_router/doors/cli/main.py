@@ -15,6 +15,7 @@ from llm_router.doors.cli import running, steering
 from llm_router.doors.cli.app import group, tell
 from llm_router.doors.cli.configuring import config_commands, keys_commands
 from llm_router.doors.cli.exits import CommandError, Exit
+from llm_router.doors.cli.installing import install, uninstall
 from llm_router.doors.cli.options import Json
 from llm_router.doors.cli.output import print_json
 from llm_router.doors.cli.replaying import replay
@@ -53,6 +54,8 @@ app.command()(steering.unload)
 app.command()(steering.chat)
 app.command()(simulate)
 app.command()(replay)
+app.command()(install)
+app.command()(uninstall)
 app.add_typer(config_commands, name="config")
 app.add_typer(keys_commands, name="keys")
 

@@ -29,9 +29,12 @@ def jobs_folder(state: Path) -> Path:
     return state / "jobs"
 
 
-def template(account: str, state: Path, python: Path = Path(sys.executable)) -> str:
-    """The template unit for an account, with the state folder of its router. Raises ``ValueError``."""
-    runner = Path(str(files("llm_router.host.supervisors") / "run_job.py"))
+def template(account: str, state: Path, python: Path = Path(sys.executable), runner: Path | None = None) -> str:
+    """The template unit for an account, with the state folder of its router. Raises ``ValueError``.
+
+    ``runner`` is the file ``run_job.py`` of the installation that ``python`` belongs to, by default this one's.
+    """
+    runner = runner or Path(str(files("llm_router.host.supervisors") / "run_job.py"))
     filled = {"PYTHON": python, "RUNNER": runner, "JOBS": jobs_folder(state)}
     for path in filled.values():
         if not _PLAIN_PATH.fullmatch(str(path)):
