@@ -36,7 +36,9 @@ CASES: Final = (
     Case("first", "first event, 1 connection", Load(1, requests=300, events=2, size=250)),
     Case("stream-1", "1 stream, every 2 ms", Load(1, events=1500, pause_us=2_000, size=250), "event", "json-1"),
     Case("stream-50", "50 streams, every 20 ms", Load(50, events=200, pause_us=20_000, size=250), "event", "json-50"),
-    Case("stream-500", "500 streams, every 50 ms", Load(500, events=100, pause_us=50_000, size=250), "event", "json-50"),
+    Case(
+        "stream-500", "500 streams, every 50 ms", Load(500, events=100, pause_us=50_000, size=250), "event", "json-50"
+    ),
     Case("large", "300 MB in one stream", Load(1, events=75_000, size=4_000, rest_ms=500), "event", quick=1.0),
 )
 

@@ -156,7 +156,11 @@ def main_targets(stage: Stage, port: int, peers: Mapping[str, str]) -> list[Targ
     if listeners(port):
         raise BenchError(f"cannot use port {port} for the stand-in engine: another process listens there")
     engine = {"command": [str(stage.tools.engine), "{port}"]}
-    router, _ = stage.router({MODEL: {"backend": "stand-in"}}, backends={"stand-in": {"engine": "command", "port": port, **engine}}, name="router")
+    router, _ = stage.router(
+        {MODEL: {"backend": "stand-in"}},
+        backends={"stand-in": {"engine": "command", "port": port, **engine}},
+        name="router",
+    )
     status, answer = call(router.port, "POST", "/v1/chat/completions", ask(MODEL, "bench:0,0,100;"), _START_S)
     if status != 200:
         raise BenchError(f"cannot start the stand-in engine: {answer}")
