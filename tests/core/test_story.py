@@ -105,3 +105,16 @@ def test_a_last_line_that_was_cut_off_is_told_as_such() -> None:
 def test_a_broken_line_in_the_middle_is_an_error_with_its_number() -> None:
     with pytest.raises(StoryError, match="line 2"):
         list(replay([JOURNAL[0], "{", JOURNAL[1]]))
+
+
+def test_a_file_begun_in_mid_run_is_told_from_there_and_said_to_be_approximate() -> None:
+    head = write_json(0.5, read_json(JOURNAL[0]).what, again=True)
+    assert read_json(head) == Line(0.5, read_json(JOURNAL[0]).what, again=True)
+    told = list(replay([head, *JOURNAL[1:]]))
+    assert told[0].startswith("approximate: the journal begins in mid-run")
+    assert told[2:] == list(replay(JOURNAL))[1:]
+
+
+def test_with_the_file_before_it_nothing_is_told_twice() -> None:
+    head = write_json(0.5, read_json(JOURNAL[0]).what, again=True)
+    assert list(replay([JOURNAL[0], head, *JOURNAL[1:]])) == list(replay(JOURNAL))

@@ -358,6 +358,20 @@ async def test_the_journal_can_be_lived_through_again(stage: House, tmp_path: Pa
     assert any("Grant 1 alpha#1" in line for line in told)
 
 
+async def test_each_further_file_of_the_journal_can_be_lived_through_by_itself(stage: House, tmp_path: Path) -> None:
+    journal = stage.conductor._journal
+    assert journal is not None
+    client = await _served(stage, ALPHA)
+    journal.flush()
+    journal._handler.doRollover()
+    client.finish()
+    journal.flush()
+    told = list(story.replay((tmp_path / "journal.jsonl").read_text().splitlines()))
+    assert told[0].startswith("approximate: ")
+    assert "Configured" in told[1]
+    assert "Released 1" in told[-1]
+
+
 async def test_a_notice_names_the_stage(stage: House) -> None:
     stage.crew.waits["prove"] = asyncio.Event()
     client = stage.client()

@@ -15,13 +15,15 @@ from llm_router.core import commands as do
 from llm_router.core import events as ev
 from llm_router.core.words import HOST_DEVICE, FailureKind, InstanceId, ModelName, Outcome, TicketId
 from llm_router.engines import registry
-from llm_router.engines.engine import Answer, Question
+from llm_router.engines.engine import Answer, Job, Question
 from llm_router.host import crew as module
 from llm_router.host import ports
+from llm_router.host.asking import Asker
 from llm_router.host.crew import LocalCrew
 from llm_router.host.gpus import Gauge
 from llm_router.host.history import History
 from llm_router.host.state import StateFolder
+from llm_router.host.supervisors.supervisor import Exit, Handle
 from llm_router.host.tasks import Tasks
 from llm_router.host.upstream import Pools
 
@@ -32,22 +34,30 @@ CONFIG = (
 )
 
 
-class Talk(Pools):
-    """Answers for the engines: ``ready`` says whether they do, on which port nobody cares."""
+class Lines(Pools):
+    """Connections of which only the end is seen."""
 
     def __init__(self) -> None:
         super().__init__()
+        self.closed: list[int] = []
+
+    def close(self, host: str, port: int) -> None:
+        self.closed.append(port)
+
+
+class Talk(Asker):
+    """Answers for the engines: ``ready`` says whether they do, on which port nobody cares."""
+
+    def __init__(self) -> None:
+        self.lines = Lines()
+        super().__init__(self.lines)
         self.ready = True
         self.asked: list[str] = []
-        self.closed: list[int] = []
 
     async def ask(self, host: str, port: int, question: Question) -> Answer:
         self.asked.append(question.path)
         await asyncio.sleep(0)
         return Answer(200, {}, b"{}") if self.ready else Answer(0, {}, b"refused")
-
-    def close(self, host: str, port: int) -> None:
-        self.closed.append(port)
 
 
 @dataclass
@@ -83,7 +93,9 @@ async def yard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
     machine = Machine(tmp_path, {"engine": Program()})
     talk, tasks, history = Talk(), Tasks("yard"), History(tmp_path / "history.db")
     supervisor = FakeSupervisor(machine)
-    crew = LocalCrew(configured(), supervisor, talk, Gauge(), tasks, StateFolder(tmp_path), history=history)
+    crew = LocalCrew(
+        configured(), supervisor, talk.lines, Gauge(), tasks, StateFolder(tmp_path), history=history, asker=talk
+    )
     yard = Yard(tmp_path, machine, talk, tasks, crew, history)
     crew.tell = yard.told.append
     yield yard
@@ -105,7 +117,7 @@ async def test_check_start_prove_lease_stop(yard: Yard) -> None:
     assert running.handle.note["model"] == "m"
     assert await yard.crew.stop(do.Stop(ONE)) == ev.Gone(ONE)
     assert running.exit is not None
-    assert yard.talk.closed == [place.job.port]
+    assert yard.talk.lines.closed == [place.job.port]
     assert yard.crew.places() == {}
     assert [row["model"] for row in await yard.history.loads(9)] == ["m"]
 
@@ -215,7 +227,7 @@ async def test_a_later_router_takes_over_what_is_unchanged_and_stops_the_rest(ya
     other["other"] = other["other"].model_copy(update={"context": 9})
     later = LocalCrew(
         dataclasses.replace(changed, models=other),
-        FakeSupervisor(yard.machine), yard.talk, Gauge(), yard.tasks, StateFolder(yard.folder),
+        FakeSupervisor(yard.machine), yard.talk.lines, Gauge(), yard.tasks, StateFolder(yard.folder), asker=yard.talk,
     )  # fmt: skip
     assert await later.adopt() == [ev.Adopted(ONE, M, HERE)]
     assert later.places()[ONE].job == dataclasses.replace(yard.crew.places()[ONE].job, flags=None)
@@ -257,3 +269,21 @@ async def test_patience_over_kills_all(yard: Yard) -> None:
 async def test_nothing_here_sleeps_yet(yard: Yard) -> None:
     assert await yard.crew.park(do.Park(ONE)) == ev.ParkFailed(ONE)
     assert isinstance(await yard.crew.wake(do.Wake(ONE), lambda _news: None), ev.WakeFailed)
+
+
+async def test_an_engine_gets_the_time_to_end_that_is_configured(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    graces: list[float] = []
+
+    async def stop(self: FakeSupervisor, handle: Handle, grace_s: float) -> Exit:
+        graces.append(grace_s)
+        return Exit(0, asked=True, killed=False)
+
+    monkeypatch.setattr(FakeSupervisor, "stop", stop)
+    patient = configured("backends: {command: {grace: 77s}}\n" + CONFIG)
+    for number, config in enumerate((patient, configured(), configured("models: {other: {command: [engine]}}")), 1):
+        yard.crew.config = configured()
+        await yard.up(InstanceId(f"m#{number}"))
+        yard.crew.config = config
+        await yard.crew.stop(do.Stop(InstanceId(f"m#{number}")))
+    usual = registry.find("command").farewell(Job("m", (), 1)).grace_s
+    assert graces == [77.0, usual, usual]

@@ -86,3 +86,26 @@ async def test_a_full_disk_is_said_once_and_costs_lines_only(
     journal.write(lambda: "kept")
     journal.close()
     assert (tmp_path / "journal.jsonl").read_text() == "kept\n"
+
+
+async def test_a_file_begun_in_mid_run_has_a_head(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.jsonl", file_bytes=100, files=3)
+    journal.begin_files_with(lambda: "head")
+    for number in range(7):
+        journal.write(partial("{:020}".format, number))
+        journal.flush()
+    journal.close()
+    first, second = (tmp_path / "journal.jsonl.1").read_text(), (tmp_path / "journal.jsonl").read_text()
+    assert first.splitlines()[0] == f"{0:020}"
+    assert second.splitlines() == ["head", *(f"{number:020}" for number in range(4, 7))]
+
+
+async def test_a_head_that_is_not_known_yet_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "journal.jsonl").write_text("an earlier run\n")
+    journal = Journal(tmp_path / "journal.jsonl", file_bytes=30)
+    journal.begin_files_with(str)
+    for number in range(2):
+        journal.write(partial("{:020}".format, number))
+        journal.flush()
+    journal.close()
+    assert (tmp_path / "journal.jsonl").read_text() == f"{1:020}\n"

@@ -32,26 +32,29 @@ class Line:
 
     at: float
     what: Event | Command
+    #: It stands there once more, at the head of a file that was begun in mid-run.
+    again: bool = False
 
     @property
     def is_event(self) -> bool:
         return type(self.what).__name__ in _EVENTS
 
 
-def write_json(at: float, what: Event | Command) -> str:
+def write_json(at: float, what: Event | Command, *, again: bool = False) -> str:
     """One line of JSON without its line end, e.g. ``{"at": 1.5, "event": "Withdrawn", "ticket": 7}``."""
     name = type(what).__name__
     kind = "event" if name in _EVENTS else "command"
-    return dumps({"at": at, kind: name, **_said(what)}, ensure_ascii=False, separators=(",", ":"))
+    mark = {"again": True} if again else {}
+    return dumps({"at": at, **mark, kind: name, **_said(what)}, ensure_ascii=False, separators=(",", ":"))
 
 
 def read_json(line: str) -> Line:
     """The value that was written. Raises ``StoryError``."""
     try:
         said = loads(line)
-        at = float(said.pop("at"))
+        at, again = float(said.pop("at")), bool(said.pop("again", False))
         kinds, name = (_EVENTS, said.pop("event")) if "event" in said else (_COMMANDS, said.pop("command"))
-        return Line(at, convert(said, kinds[name]))
+        return Line(at, convert(said, kinds[name]), again)
     except (JSONDecodeError, ValidationError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise StoryError(f"cannot read the journal's line {line[:120]!r}: {error}") from error
 
@@ -93,10 +96,12 @@ def replay(lines: Iterable[str], policy: Callable[[], Policy] = Scheduler) -> It
     """Live through a journal again and tell it: each event, and what the scheduler asks for now.
 
     Commands in the journal are passed over, since they follow from the events. A last line that was cut off
-    is told as such; any other line that cannot be read raises ``StoryError`` with its number.
+    is told as such; any other line that cannot be read raises ``StoryError`` with its number. A journal that
+    begins in mid-run is told from there, and said to be approximate: what was under way is not in it.
     """
     scheduler = policy()
     broken: StoryError | None = None
+    begun = False
     for number, text in enumerate(lines, 1):
         if broken is not None:
             raise broken
@@ -107,8 +112,11 @@ def replay(lines: Iterable[str], policy: Callable[[], Policy] = Scheduler) -> It
         except StoryError as error:
             broken = StoryError(f"line {number}: {error}")
             continue
-        if not line.is_event:
+        if not line.is_event or (line.again and begun):
             continue
+        if line.again:
+            yield "approximate: the journal begins in mid-run, and what was under way then is not in it"
+        begun = True
         yield tell(line.at, line.what)
         for command in scheduler.step(line.what, line.at):  # type: ignore[arg-type]
             yield tell(line.at, command)

@@ -81,6 +81,9 @@ class Conductor:
         self._names: Mapping[str, ModelName] = {}
         self._default: ModelName | None = None
         self._finished = asyncio.Event()
+        self._configured: ev.Configured | None = None
+        if journal is not None:
+            journal.begin_files_with(self._once_more)
 
     # -- the desk
 
@@ -144,7 +147,12 @@ class Conductor:
         self._default = next((model.name for model in models if model.default), None)
         if self._default is None and len(models) == 1:
             self._default = models[0].name
-        self.tell(ev.Configured(models, tuple(devices), settings))
+        self._configured = ev.Configured(models, tuple(devices), settings)
+        self.tell(self._configured)
+
+    def _once_more(self) -> str:
+        """The configuration in force, for a file of the journal that begins without it."""
+        return story.write_json(self._loop.time(), self._configured, again=True) if self._configured else ""
 
     def adopt(self, adopted: ev.Adopted) -> None:
         """Take over a running engine of an earlier router."""

@@ -22,7 +22,15 @@ log = logging.getLogger(__name__)
 
 
 class _Rotating(RotatingFileHandler):
-    """A rotating file whose errors are the caller's."""
+    """A rotating file whose errors are the caller's. ``head`` gives the first line of each further file, or nothing."""
+
+    head: Callable[[], str] | None = None
+
+    def doRollover(self) -> None:  # noqa: N802 - logging's own name
+        super().doRollover()
+        line = self.head() if self.head is not None else ""
+        if line and self.stream is not None:
+            self.stream.write(line + self.terminator)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's own name
         del record
@@ -43,6 +51,10 @@ class Journal:
         self._held: list[Callable[[], str]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._failing = False
+
+    def begin_files_with(self, head: Callable[[], str]) -> None:
+        """Write this line first into each file that is begun in mid-run, so that it can be replayed by itself."""
+        self._handler.head = head
 
     def write(self, line: Callable[[], str]) -> None:
         """Add a line. ``line`` is called when it is written, off the road of the request."""
