@@ -122,7 +122,7 @@ class LocalCrew:
         place = self._places.get(command.instance)
         if place is None:
             return ev.Gone(command.instance)
-        dirty, target = await self._stopping.stop(place, polite=command.polite)
+        dirty, target = await self._stopping.stop(place, polite=command.polite, grace_s=self._grace(place))
         for device in dirty:
             self._tasks.spawn(f"clean {device}", self._clean(device, target))
         del self._places[command.instance]
@@ -186,6 +186,10 @@ class LocalCrew:
     async def aclose(self) -> None:
         """Let go of the supervisor; what still runs is left to its policy."""
         await self._supervisor.aclose()
+
+    def _grace(self, place: Place) -> float | None:
+        """Seconds that the engine gets to end, as configured. A reload may have removed its model."""
+        return self.config.grace(place.model) if place.model in self.config.models else None
 
     async def adopt(self) -> list[ev.Adopted]:
         """Engines that run already and are as the configuration wants them; they are proved next."""
