@@ -2,12 +2,12 @@ from llm_router.config.search import candidates
 
 
 def paths(explicit: str | None = None, **env: str) -> list[str]:
-    return [place.path for place in candidates(explicit, env, "/work", "/home/me")]
+    return [place.path for place in candidates(explicit, env, "/home/ann", "/home/me")]
 
 
 def test_the_order_when_nobody_says_anything() -> None:
     assert paths() == [
-        "/work/llm-router.yml",
+        "/home/ann/llm-router.yml",
         "/home/me/.config/llm-router/config.yml",
         "/etc/llm-router",
         "/opt/llm-router/config.json",
@@ -16,8 +16,8 @@ def test_the_order_when_nobody_says_anything() -> None:
 
 
 def test_who_names_a_file_gets_that_one_or_an_error() -> None:
-    assert paths("my.yml", LLM_ROUTER_CONFIG="/a", ROUTER_CONFIG="/b") == ["/work/my.yml"]
+    assert paths("my.yml", LLM_ROUTER_CONFIG="/a", ROUTER_CONFIG="/b") == ["/home/ann/my.yml"]
     assert paths(LLM_ROUTER_CONFIG="/a", ROUTER_CONFIG="/b") == ["/a"]
     assert paths(LLM_ROUTER_CONFIG="", ROUTER_CONFIG="~/b") == ["/home/me/b"]
-    (place,) = candidates("~", {}, "/work", "/home/me")
+    (place,) = candidates("~", {}, "/home/ann", "/home/me")
     assert (place.path, place.origin, place.asked) == ("/home/me", "--config", True)
