@@ -1,4 +1,4 @@
-"""Connections to instances: kept, retried, given up; and the router's own questions."""
+"""Connections to instances: kept, retried, given up; asked through by the router's own questions."""
 
 import asyncio
 import contextlib
@@ -8,6 +8,7 @@ import pytest
 
 from fakes.backend import Backend, Script, Talk
 from llm_router.engines.engine import Answer, Question
+from llm_router.host.asking import Asker
 from llm_router.host.connection import Sending, Trouble
 from llm_router.host.upstream import Pools
 from llm_router.wire.heads import Headers
@@ -29,7 +30,7 @@ async def ok(talk: Talk) -> None:
 
 
 async def ask(one: Pools, backend: Backend, question: Question = GET) -> Answer:
-    return await one.ask("127.0.0.1", backend.port, question)
+    return await Asker(one).ask("127.0.0.1", backend.port, question)
 
 
 async def test_a_question_gets_its_answer_on_a_kept_connection() -> None:
@@ -73,7 +74,7 @@ async def test_nobody_there_and_nobody_speaking() -> None:
         await talk.gone.wait()
 
     async with pools(silence) as (one, backend):
-        assert (await one.ask("127.0.0.1", 1, GET)).status == 0
+        assert (await Asker(one).ask("127.0.0.1", 1, GET)).status == 0
         answer = await ask(one, backend, Question("GET", "/", timeout_s=0.05))
         assert (answer.status, answer.body) == (0, b"no answer within 0.1 s")
         async with asyncio.timeout(5):
