@@ -3,7 +3,7 @@
     python systemd_sandbox.py [--way system|user|template] COMMAND...
 
 Boots the installed ``systemd --system`` as process 1 of namespaces of its own (processes, mounts, host name, IPC,
-control groups), with a message bus and a journal and nothing else, and runs COMMAND there as a unit. The way
+control groups), with a message bus and a journal and nothing else, and runs COMMAND there. The way
 "user" runs it as a plain account beside that account's user manager, "template" as a plain account that polkit lets
 start instances of the project's installed template. The exit status is COMMAND's; 125 means that no systemd could be
 booted, and the last line of stderr says why.
@@ -135,19 +135,19 @@ class Sandbox:
         self._wait_for_the_bus()
 
     def run(self, words: list[str], way: str = "system") -> int:
-        """Run ``words`` inside as a unit, with the caller's streams and working directory; gives its exit code."""
+        """Run ``words`` inside, with the caller's streams and working directory; gives their exit code."""
         variables = {INSIDE: way, "PATH": os.environ.get("PATH", os.defpath), "PYTHONDONTWRITEBYTECODE": "1"}
         account: tuple[str, ...] = ()
         if way != "system":
             self._prepare(way)
             account = (f"--uid={ACCOUNT}",)
             variables |= {"HOME": HOME, "XDG_RUNTIME_DIR": f"/run/user/{UID}"}
+        # As a scope, whose process is ours: one that systemd starts would end for us with the message bus.
         command = [
             *self._enter(),
-            *("systemd-run", "--quiet", "--pipe", "--wait", "--collect", "--service-type=exec", *account),
-            *(f"--working-directory={Path.cwd()}", *(f"--setenv={name}={value}" for name, value in variables.items())),
-            "--",
-            *words,
+            *("systemd-run", "--quiet", "--scope", "--collect", "--unit=test", *account, "--"),
+            *("env", *(f"{name}={value}" for name, value in variables.items())),
+            *("sh", "-c", 'cd "$0" && exec "$@"', str(Path.cwd()), *words),
         ]
         return subprocess.run(command, check=False).returncode
 

@@ -69,6 +69,8 @@ class Manager:
         self._done: dict[str, str] = {}
         self._jobs: dict[str, asyncio.Future[str]] = {}
         self._asking = 0
+        #: Units that systemd must not forget while we want to know how they ended. A reference ends with the bus.
+        self._held: set[str] = set()
         self._listeners: dict[str, list[asyncio.Event]] = {}
 
     def __repr__(self) -> str:
@@ -144,6 +146,23 @@ class Manager:
                 with suppress(RuntimeError):  # closing: the rules go with the connection
                     self._tasks.spawn(f"listen no longer to {unit}", self._tell_bus(lambda bus: bus.mute(_rule(path))))
 
+    async def hold(self, unit: str, *, held: bool = False) -> None:
+        """Keep systemd from forgetting how the unit ended; a comfort that may be refused.
+
+        ``held``: a reference came with the unit's start, only a new bus needs another one.
+        """
+        self._held.add(unit)
+        if not held:
+            with suppress(ManagerError, RefusedError):
+                await self.call("RefUnit", "s", unit)
+
+    async def release(self, unit: str, *, forgive: bool = True) -> None:
+        """Let systemd forget the unit, and with ``forgive`` that it failed."""
+        self._held.discard(unit)
+        for member in ("ResetFailedUnit", "UnrefUnit") if forgive else ("UnrefUnit",):
+            with suppress(ManagerError, SupervisorError):
+                await self.call(member, "s", unit)
+
     async def aclose(self) -> None:
         """End the connection. What was started lives on."""
         await self._tasks.aclose()
@@ -187,6 +206,9 @@ class Manager:
         for path, events in list(self._listeners.items()):
             for _ in events:
                 await bus.listen(_rule(path))
+        for unit in list(self._held):
+            with suppress(CallError):
+                await bus.call(_SYSTEMD, _PATH, _MANAGER, "RefUnit", "s", [unit])
         self._bus = bus
         self._tasks.spawn("notice the end of the bus", self._after_loss(bus))
         self._tell_all()

@@ -97,8 +97,12 @@ class ServiceSupervisor:
 
     async def claim(self, instance: InstanceId, unit: str, note: Mapping[str, str]) -> Handle | None:
         """Take over a unit that runs without us as this instance; ``None`` if it has ended meanwhile."""
+        await self._manager.hold(unit)
         state = await self._manager.state(unit)
-        return await self._claim(instance, unit, state, dict(note)) if state.main_pid else None
+        if state.main_pid:
+            return await self._claim(instance, unit, state, dict(note))
+        await self._manager.release(unit, forgive=False)
+        return None
 
     async def unclaimed(self, names: Collection[str]) -> list[Unclaimed]:
         """Those of these units that run and are no instance of ours."""
@@ -163,6 +167,7 @@ class ServiceSupervisor:
                 await asyncio.to_thread(folder.write_exit, Exit(None, asked=folder.asked, killed=False))
                 continue
             if folder.token not in self._living:
+                await self._manager.hold(record.unit)
                 folder.write_launch(msgspec.structs.replace(launch, router=self._me))
                 self._follow(folder, launch.instance, msgspec.structs.replace(record, cgroup=state.cgroup))
             handles.append(Handle(InstanceId(launch.instance), folder.token, state.main_pid, folder.log, launch.note))
@@ -211,9 +216,10 @@ class ServiceSupervisor:
 
     async def _begin(self, unit: str) -> UnitState:
         """Have the unit started; its state once its main process lives. Raises ``SupervisorError``."""
-        for comfort in ("ResetFailedUnit", "RefUnit"):
-            with suppress(ManagerError, RefusedError):
-                await self._manager.call(comfort, "s", unit)
+        # After too many starts in a row it would be refused.
+        with suppress(ManagerError, RefusedError):
+            await self._manager.call("ResetFailedUnit", "s", unit)
+        await self._manager.hold(unit)
         job = _outcome(self._manager.job("StartUnit", "ss", unit, "replace"))
         async with self._manager.news(unit) as news:
             starting = self._tasks.spawn(f"start {unit}", job)
@@ -230,7 +236,9 @@ class ServiceSupervisor:
         state = await self._manager.state(unit)
         if result in ("done", LOST) and state.invocation:
             return state
-        raise SupervisorError(await self._why_not(unit, result, state))
+        why = await self._why_not(unit, result, state)
+        await self._manager.release(unit, forgive=False)
+        raise SupervisorError(why)
 
     async def _why_not(self, unit: str, result: str, state: UnitState) -> str:
         code = "" if state.exit_code is None else f", exit code {state.exit_code}"
@@ -293,12 +301,8 @@ class ServiceSupervisor:
         finally:
             following.cancel()
             self._living.pop(run.folder.token, None)
-        if run.folder.asked:
-            # A unit that had to be killed counts as failed for systemd, though it did what was wanted.
-            with suppress(SupervisorError, ManagerError):
-                await self._manager.call("ResetFailedUnit", "s", run.record.unit)
-        with suppress(SupervisorError, ManagerError):
-            await self._manager.call("UnrefUnit", "s", run.record.unit)
+        # A unit that had to be killed counts as failed for systemd, though it did what was wanted.
+        await self._manager.release(run.record.unit, forgive=run.folder.asked)
 
     def _exit_of(self, handle: Handle) -> Exit:
         folder = self._shelf.folder(handle.token)

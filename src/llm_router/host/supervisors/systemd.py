@@ -194,8 +194,7 @@ class SystemdSupervisor:
             # Its name is new, so that it exists can only be an answer that was lost with the bus.
             if error.name != "UnitExists":
                 raise SupervisorError(f"cannot start {instance}: systemd refuses {unit}: {error}") from None
-        if self._way == "template":
-            await self._hold(unit)
+        await self._manager.hold(unit, held=self._way == "transient")
         state = await self._manager.state(unit)
         if not state.main_pid and state.exit_code in (_EXEC, _CHDIR, None):
             raise SupervisorError(f"cannot start {instance}: {self._why_not(launch, folder, state)}")
@@ -238,8 +237,7 @@ class SystemdSupervisor:
             await self._manager.call("ResetFailedUnit", "s", unit)
 
     async def _forget(self, folder: Folder) -> None:
-        with suppress(SupervisorError, ManagerError):
-            await self._manager.call("ResetFailedUnit", "s", self._unit_of(folder))
+        await self._manager.release(self._unit_of(folder))
         self._job_of(folder).unlink(missing_ok=True)
         folder.remove()
 
@@ -268,10 +266,7 @@ class SystemdSupervisor:
         for secret in (self._job_of(run.folder), run.folder.path / _ENVIRONMENT):
             secret.unlink(missing_ok=True)
         # Else systemd would remember every failed one for ever.
-        with suppress(SupervisorError, ManagerError):
-            await self._manager.call("ResetFailedUnit", "s", run.record.unit)
-        with suppress(SupervisorError, ManagerError):
-            await self._manager.call("UnrefUnit", "s", run.record.unit)
+        await self._manager.release(run.record.unit)
 
     async def _run_of(self, handle: Handle) -> UnitRun | None:
         """The run of a handle, ours or taken over now; ``None`` if it is over."""
@@ -298,26 +293,20 @@ class SystemdSupervisor:
     async def _adopt(self, folder: Folder, name: str) -> UnitRun | None:
         """Answer for a unit that another router started. If it ended meanwhile, that is written down."""
         unit = self._unit_of(folder)
-        await self._hold(unit)
+        await self._manager.hold(unit)
         state = await self._manager.state(unit)
         if (known := self._living.get(folder.token)) is not None:
             return known
         if not state.runs:
             if not folder.ended:
                 folder.write_exit(Exit(state.exit_code, asked=folder.asked, killed=state.result == "timeout"))
-            with suppress(ManagerError):
-                await self._manager.call("ResetFailedUnit", "s", unit)
+            await self._manager.release(unit)
             return None
         if (launch := folder.launch()) is not None:
             with suppress(OSError):
                 folder.write_launch(msgspec.structs.replace(launch, router=self._me))
         record = read_unit(folder) or UnitRecord(VERSION, unit)
         return self._follow(folder, name, msgspec.structs.replace(record, cgroup=state.cgroup))
-
-    async def _hold(self, unit: str) -> None:
-        """Keep systemd from forgetting how it ended; a comfort that may be refused."""
-        with suppress(ManagerError, RefusedError):
-            await self._manager.call("RefUnit", "s", unit)
 
     async def _ours(self) -> list[str]:
         prefix = units.TEMPLATE if self._way == "template" else units.PREFIX
