@@ -158,9 +158,9 @@ def new_table(*titles: str) -> "Table":
     from rich.box import SIMPLE
     from rich.table import Table
 
-    table = Table(box=SIMPLE, pad_edge=False, header_style="bold")
+    table = Table(box=SIMPLE, pad_edge=False, collapse_padding=True, header_style="bold")
     for number, title in enumerate(titles):
-        table.add_column(title, no_wrap=number == 0)
+        table.add_column(title, no_wrap=number == 0, min_width=len(title))
     return table
 
 
