@@ -33,6 +33,9 @@ class State(Enum):
     stopping = "stopping"
     gone = "gone"
 
+    #: Each is one object, and sets of them are asked at every step: the enum's own hash takes a call in Python.
+    __hash__ = object.__hash__
+
 
 # A life goes down this table. Three rules shape it.
 # - What never ran (planned, cleared) goes without a Stop; whatever ran goes through stopping, because only

@@ -103,7 +103,10 @@ class Scheduler:
         """What to tell the client of a waiting ticket; ``None`` if the ticket does not wait."""
         return self._notices.notice(ticket, now)
 
-    def _follow(self, event: Event, now: float) -> None:  # noqa: ARG002  (whatever happened, all is derived anew)
+    def _follow(self, event: Event, now: float) -> None:
+        """Whatever happened, all is derived anew; but for most requests nothing can follow for anybody else."""
+        if isinstance(event, Arrived | Released) and self._settle.pass_by(now):
+            return
         self._settle.run(now)
         self._notices.tell(self._settle.order, now)
 

@@ -42,11 +42,49 @@ class Settle:
         self._patience = Patience(book, acts, rules, self._agenda)
         #: The models that wait for room, in the order in which they will be served.
         self.order: tuple[ModelName, ...] = ()
+        #: At the last full settling nobody waited, every instance was ready, and nothing else was to be loaded.
+        self._calm = False
 
     @property
     def due(self) -> float:
         """When something will follow from time alone; infinite if only events can help."""
         return self._agenda.due
+
+    def pass_by(self, now: float) -> bool:
+        """The common case at little cost: a request came or went while all is calm. False: settle in full.
+
+        In calm nothing follows from it but its own grant and the idle times, so that is all that is looked at.
+        """
+        book = self._book
+        if not self._calm or book.closing:
+            return False
+        if book.waiting and not self._grant_only(now):
+            return False
+        done = self._acts.done
+        self._agenda.due = inf
+        self._parting.run(now)
+        return self._acts.done == done
+
+    def _grant_only(self, now: float) -> bool:
+        """Grant the one request that waits, if its model is ready for it."""
+        ticket = next(iter(self._book.waiting.values()))
+        line = self._book.lines[ticket.model]
+        inst = line.current
+        if inst is None or ticket.background or not self._rules.may_grant(inst):
+            return False
+        if not self._rules.has_slot(inst, line.model.concurrency):
+            return False
+        self._acts.grant(ticket, inst, now)
+        return True
+
+    def _is_calm(self) -> bool:
+        book = self._book
+        return (
+            not book.waiting
+            and not self._agenda.contested
+            and all(inst.state is State.ready for inst in book.instances.values())
+            and not any(self._rules.is_errand(line) for line in book.lines.values())
+        )
 
     def run(self, now: float) -> None:
         """Decide until nothing changes. Raises ``RuntimeError`` if that never happens."""
@@ -64,6 +102,7 @@ class Settle:
                 break
         else:
             raise RuntimeError(f"cannot settle at {now:g}: {self._book.instances}, {list(self._book.lines.values())}")
+        self._calm = self._is_calm()
         self._finish()
 
     # Who comes
