@@ -23,12 +23,15 @@ class World:
     def __init__(self, *, short: bool, models: int = 3) -> None:
         self.scheduler = Scheduler()
         if not short:
-            self.scheduler._settle.pass_by = lambda _now: False  # type: ignore[method-assign]
+            self.scheduler._settle.pass_by = lambda now: False  # type: ignore[method-assign]
         self.said: list[tuple[float, list[do.Command], float | None]] = []
         self.leases: list[TicketId] = []
         self.owed: list[ev.Event] = []
         self.now = 0.0
         self.tell(ev.Configured(MODELS[:models], (), SETTINGS))
+        self.act(1001, 0, Outcome.done, 0.0)
+        while self.owed:
+            self.act(0, 10, Outcome.done, 0.1)
 
     def tell(self, event: ev.Event) -> None:
         commands = self.scheduler.step(event, self.now)
@@ -79,11 +82,8 @@ def test_the_short_way_is_the_long_way(acts: list[tuple[int, Outcome, float]], m
 
 def test_the_short_way_is_taken() -> None:
     world = World(short=True)
-    world.act(1, 0, Outcome.done, 0.0)
-    while world.owed:
-        world.act(0, 10, Outcome.done, 0.1)
     settled: list[float] = []
-    world.scheduler._settle.run = settled.append  # type: ignore[method-assign]
+    world.scheduler._settle.run = settled.append  # type: ignore[method-assign, assignment]
     world.act(2, 0, Outcome.done, 0.1)
     world.act(3, 5, Outcome.done, 0.1)
     assert len(world.leases) == 1
