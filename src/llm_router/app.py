@@ -12,7 +12,7 @@ import socket
 import sqlite3
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -21,15 +21,17 @@ import platformdirs
 import uvloop
 
 from llm_router.config import shelf
+from llm_router.config.difference import difference
 from llm_router.config.load import Config
 from llm_router.config.problems import ConfigError
 from llm_router.core.scheduler import Scheduler
 from llm_router.core.words import InstanceId, ModelName
 from llm_router.doors import api, keys
+from llm_router.doors.reloaded import Reloaded
 from llm_router.doors.views import Running, Views
 from llm_router.engines import registry
 from llm_router.formats.recognise import Recognised
-from llm_router.host import config_files, ports, scan, state
+from llm_router.host import config_files, ports, scan, state, watched
 from llm_router.host.conductor import Conductor
 from llm_router.host.crew import LocalCrew
 from llm_router.host.gpus import Gauge
@@ -72,7 +74,9 @@ def serve(path: Path | None, *, host: str | None = None, port: int | None = None
 
     config = read()
     _log_to_stderr(config.server.log_level)
-    return _run(Router(config, read), lambda address: log.info("listening on %s", address))
+    return _run(
+        Router(config, read, lambda: config_files.files_of(found)), lambda address: log.info("listening on %s", address)
+    )
 
 
 def demo(*, models: int = 2, port: int = 8002, folder: Path | None = None) -> int:
@@ -112,11 +116,14 @@ def _run(router: "Router", opened: Opened) -> int:
 
 
 class Router:
-    """A router from its configuration to its end. ``read`` reads the configuration anew, for a reload."""
+    """A router from its configuration to its end. ``read`` reads it anew, for a reload; ``files`` are where it stands."""
 
-    def __init__(self, config: Config, read: Callable[[], Config]) -> None:
-        self.config = config
+    def __init__(
+        self, config: Config, read: Callable[[], Config], files: Callable[[], Iterable[Path]] = lambda: ()
+    ) -> None:
+        self.config = self._begun = config
         self._read = read
+        self._files = files
         self._about: Mapping[str, Recognised] = {}
 
     async def run(self, folder: StateFolder, opened: Opened) -> int:
@@ -124,6 +131,7 @@ class Router:
         self._started = time.time()
         bound = ports.bind_all(self.config.server.addresses, self.config.server.port)
         self._tasks = Tasks("the router")
+        self._reloading = asyncio.Lock()
         self._gauge = Gauge()
         self._history = _history(folder.path / "history.db")
         self._journal = _journal(folder.path / "journal.jsonl")
@@ -175,10 +183,11 @@ class Router:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, asked.set)
-        loop.add_signal_handler(signal.SIGHUP, lambda: self._tasks.spawn("reload", self._reload()))
+        loop.add_signal_handler(signal.SIGHUP, lambda: self._tasks.spawn("reload", self._reload_aside()))
         serving = self._tasks.spawn("serve", self._server.serve(sockets=bound))
         while not self._server.started and not serving.done():
             await asyncio.sleep(0.005)
+        self._tasks.spawn("watch the configuration", self._watch_files())
         opened(self._address)
         waiting = self._tasks.spawn("wait for a signal", asked.wait())
         await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
@@ -207,23 +216,36 @@ class Router:
                 book.close()
         return INTERRUPTED if hurried else 0
 
-    async def _reload(self) -> None:
-        """Read the configuration anew; a broken one changes nothing and says why."""
-        try:
+    async def reload(self) -> Reloaded:
+        """Put the configuration as it stands now in force. Raises ``ConfigError`` and has then changed nothing."""
+        async with self._reloading:
             config = await asyncio.to_thread(self._read)
+            for warning in config.warnings:
+                log.warning("%s", warning)
+            found = difference(self.config, config, self._begun)
+            await self._put_in_force(config)
+            if "server.log_level" in found.settings:
+                logging.getLogger().setLevel(config.server.log_level.upper())
+            log.info("reloaded: %s", found)
+            return Reloaded(found, config.warnings)
+
+    async def _reload_aside(self) -> None:
+        """For those who do not wait for an answer: the log says what came of it."""
+        try:
+            await self.reload()
         except ConfigError as error:
             log.error("cannot reload, everything stays as it is: %s", error)  # noqa: TRY400 - the text says it all
-            return
-        for warning in config.warnings:
-            log.warning("%s", warning)
-        await self._put_in_force(config)
-        log.info("reloaded: %d models", len(config.models))
+
+    async def _watch_files(self) -> None:
+        async for _ in watched.changes(lambda: self._files() if self.config.server.watch else ()):
+            await self._reload_aside()
 
     async def _put_in_force(self, config: Config) -> None:
         expected = await self._history.expected() if self._history else {}
         self._about = await asyncio.to_thread(_look_at, config)
         self.config = self._crew.config = config
         self._guard = keys.Guard(config.server.keys)
+        self._road.limits = self._limits()
         devices = self._gauge.devices()
         models = shelf.models(
             config,
@@ -244,6 +266,7 @@ class Router:
                 views=self._views,
                 guard=lambda: self._guard,
                 origins=lambda: self.config.server.cors_origins,
+                reload=self.reload,
             )
         )
 

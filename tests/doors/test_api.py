@@ -6,12 +6,15 @@ from dataclasses import dataclass, field, replace
 import pytest
 from starlette.testclient import TestClient
 
+from llm_router.config.difference import Difference
 from llm_router.config.load import Config, parse
+from llm_router.config.problems import ConfigError, Place, Problem
 from llm_router.core.instance import State
 from llm_router.core.snapshot import DeviceView, InstanceView, ModelView, Snapshot
 from llm_router.core.words import HOST_DEVICE, Failure, FailureKind, InstanceId, ModelName
 from llm_router.doors import api
 from llm_router.doors.keys import Guard
+from llm_router.doors.reloaded import Reloaded
 from llm_router.doors.views import Running, Views
 from llm_router.formats.recognise import Recognised
 from llm_router.formats.words import Format, Kind
@@ -70,6 +73,7 @@ class House:
     guard: Guard = field(default_factory=lambda: Guard(()))
     state: Snapshot = STATE
     origins: tuple[str, ...] = ()
+    broken: tuple[Problem, ...] = ()
 
     def find(self, name: str) -> ModelName | None:
         return {"alpha": ALPHA, "a": ALPHA, "beta": BETA}.get(name)
@@ -88,6 +92,14 @@ class House:
 
     def pin(self, model: ModelName, *, pin: bool) -> None:
         self.wishes.append(("pin", model, str(pin)))
+
+    async def reload(self) -> Reloaded:
+        self.wishes.append(("reload",))
+        if self.broken:
+            raise ConfigError(self.broken)
+        return Reloaded(
+            Difference(added=("gamma",), needs_restart=("server.port",)), [Problem(Place("x.yml"), "look out")]
+        )
 
 
 @pytest.fixture
@@ -123,7 +135,7 @@ def client(house: House) -> Iterator[TestClient]:
             },
         )
 
-    app = api.build(api.Door(house, views, lambda: house.guard, lambda: house.origins))
+    app = api.build(api.Door(house, views, lambda: house.guard, lambda: house.origins, house.reload))
     with TestClient(
         app, base_url="http://127.0.0.1:8002", client=("127.0.0.1", 5), raise_server_exceptions=False
     ) as client:
@@ -296,3 +308,39 @@ def test_the_page_and_its_parts(client: TestClient) -> None:
     assert client.get("/page/..%2fapi.py").status_code == 404
     assert client.get("/page/other").status_code == 404
     assert "innerHTML" not in client.get("/page/page.js").text, "text goes in as text"
+
+
+def test_a_reload_says_what_changed(client: TestClient, house: House) -> None:
+    answer = client.post("/api/reload")
+    assert answer.status_code == 200
+    assert answer.json() == {
+        "success": True,
+        "summary": "added gamma; needs a restart of the router: server.port",
+        "models": {"added": ["gamma"], "removed": [], "changed": [], "adjusted": [], "unchanged": []},
+        "settings": [],
+        "needs_restart": ["server.port"],
+        "warnings": ["x.yml:1:1: look out"],
+    }
+    assert house.wishes == [("reload",)]
+
+
+def test_a_broken_configuration_is_told_with_every_place(client: TestClient, house: House) -> None:
+    house.broken = (Problem(Place("x.yml", 2, 3), "cannot use 'a'", "Leave it"), Problem(Place("x.yml", 4), "cannot b"))
+    answer = client.post("/api/reload")
+    error = answer.json()["error"]
+    assert answer.status_code == 422
+    assert error["message"] == (
+        "cannot reload, everything stays as it is: x.yml:2:3: cannot use 'a'. Leave it\nx.yml:4:1: cannot b"
+    )
+    assert error["problems"][0] == {
+        "file": "x.yml",
+        "line": 2,
+        "column": 3,
+        "text": "cannot use 'a'",
+        "suggestion": "Leave it",
+    }
+
+
+def test_a_reload_is_for_operators(client: TestClient, house: House) -> None:
+    assert client.post("/api/reload", headers={"sec-fetch-site": "cross-site"}).status_code == 403
+    assert house.wishes == []

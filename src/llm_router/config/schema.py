@@ -63,6 +63,8 @@ class Server(Section):
     """How long running answers may go on when the router ends."""
     engines_on_exit: Literal["stop", "keep"] = "stop"
     """Whether engines end with the router, or live on and are adopted by the next one."""
+    watch: bool = False
+    """Reload when the configuration's files change. `llm-router reload` and SIGHUP do it at any time."""
     supervisor: Literal["auto", "child", "systemd"] = "auto"
     """Who runs the engines: `child` the router itself, `systemd` one unit for each start; `auto` takes systemd where the router is itself a unit that may."""
     units: Literal["system", "user"] = "system"

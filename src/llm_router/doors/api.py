@@ -5,7 +5,7 @@ views and hands wishes on; it holds no state and decides nothing.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Final, Protocol, TypeVar
@@ -17,8 +17,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from llm_router.config.problems import ConfigError
 from llm_router.core.words import ModelName
 from llm_router.doors import keys
+from llm_router.doors.reloaded import Reloaded, broken
 from llm_router.doors.views import Views, listed
 from llm_router.wire import access, errors
 from llm_router.wire.errors import BadRequestError, Fault
@@ -58,6 +60,8 @@ class Door:
     views: Callable[[], Views]
     guard: Callable[[], keys.Guard]
     origins: Callable[[], Sequence[str]]
+    #: Reads the configuration anew and puts it in force. Raises ``ConfigError`` and has then changed nothing.
+    reload: Callable[[], Awaitable[Reloaded]]
 
 
 class _Wish(msgspec.Struct):
@@ -129,6 +133,14 @@ def build(door: Door) -> Starlette:
         door.house.pin(name, pin=wish.pin)
         return _json({"success": True, "model": name, "pinned": wish.pin})
 
+    async def reload(request: Request) -> Response:
+        _may_change(door, request)
+        try:
+            reloaded = await door.reload()
+        except ConfigError as error:
+            raise RefusedError(broken(error)) from None
+        return _json(reloaded.told())
+
     async def not_ours(request: Request) -> Response:
         raise RefusedError(
             Fault(
@@ -155,6 +167,7 @@ def build(door: Door) -> Starlette:
             for path, handler in (("/models/load", load), ("/models/unload", unload))
         ),
         Route("/api/models/pin", pin, methods=["POST"]),
+        Route("/api/reload", reload, methods=["POST"]),
     ]
     return Starlette(
         routes=routes,

@@ -235,3 +235,37 @@ class TestChat:
         answer = at("chat", "alpha", "x")
         assert answer.exit_code == 1
         assert "the connection closed in the middle" in answer.stderr
+
+
+def test_a_switch_is_a_load_that_is_waited_for(api: AdminApi, at: Command) -> None:
+    api.statuses = [status({"name": "beta", "waiting": 1}), status({"name": "beta", "loaded": True})]
+    answer = at("switch", "beta")
+    assert (answer.exit_code, answer.stdout.startswith("beta is loaded (")) == (0, True)
+    assert api.asked[0] == ("/models/load", {"model": "beta"})
+
+
+def test_a_switch_that_fails_says_why(api: AdminApi, at: Command) -> None:
+    api.statuses = [status({"name": "beta"}, failures=[{"model": "beta", "cause": "cannot read /b", "tail": ["end"]}])]
+    answer = at("switch", "beta")
+    assert (answer.exit_code, answer.stderr) == (1, "cannot read /b\n  end\n")
+
+
+RELOADED = {"success": True, "summary": "added gamma", "warnings": ["x.yml:1:1: look out"]}
+
+
+def test_a_reload(api: AdminApi, at: Command) -> None:
+    api.answers["/api/reload"] = (200, RELOADED)
+    answer = at("reload")
+    assert (answer.exit_code, answer.stdout, answer.stderr) == (
+        0,
+        "reloaded: added gamma.\n",
+        "warning: x.yml:1:1: look out\n",
+    )
+    assert json.loads(at("reload", "--json").stdout) == RELOADED
+
+
+def test_a_reload_of_a_broken_configuration(api: AdminApi, at: Command) -> None:
+    text = "cannot reload, everything stays as it is: x.yml:1:1: cannot use 'servr'"
+    api.answers["/api/reload"] = (422, {"error": {"message": text, "code": "broken_configuration"}})
+    answer = at("reload")
+    assert (answer.exit_code, answer.stderr) == (6, text + "\n")

@@ -62,6 +62,10 @@ class Router:
         """Ask for the model to be unloaded; returns at once."""
         return self._ask("POST", "/models/unload", {"model": model})
 
+    def reload(self) -> Json:
+        """Have the router read its configuration anew; gives what changed."""
+        return self._ask("POST", "/api/reload", {})
+
     def chat(self, body: Json) -> Iterator[Json]:
         """The chunks of a streamed chat. A stream that breaks off, or tells an error, is ``CommandError``."""
         body = {**body, "stream": True, "stream_options": {"include_usage": True}}
@@ -119,6 +123,8 @@ def refusal(response: httpx2.Response) -> CommandError:
             return CommandError(f"{text}; give a key with --key or $LLM_ROUTER_API_KEY", Exit.forbidden)
         case 404:
             return CommandError(_sentence(text or "the router does not know it"), Exit.unknown)
+        case 422 if _code(told) == "broken_configuration":
+            return CommandError(_sentence(text), Exit.configuration)
         case code:
             return CommandError(_sentence(text or f"the router answers {code}"), details=tail)
 
@@ -132,6 +138,11 @@ def _message(told: object) -> tuple[str, tuple[str, ...]]:
     failure = error.get("failure")
     log = failure.get("log") if isinstance(failure, dict) else None
     return str(error.get("message") or ""), tuple(map(str, log)) if isinstance(log, list) else ()
+
+
+def _code(told: object) -> object:
+    error = told.get("error") if isinstance(told, dict) else None
+    return error.get("code") if isinstance(error, dict) else None
 
 
 def _sentence(text: str) -> str:

@@ -12,7 +12,7 @@ from llm_router.doors.cli.app import group
 from llm_router.doors.cli.exits import CommandError, Exit
 
 if TYPE_CHECKING:
-    from llm_router.config.problems import ConfigError, Problem
+    from llm_router.config.problems import ConfigError
 
 config_commands = group("The configuration.")
 keys_commands = group("Keys for clients of the router.")
@@ -22,6 +22,7 @@ keys_commands = group("Keys for clients of the router.")
 def check(config: options.Config = None, json: options.Json = False) -> None:
     """Read the configuration and tell every mistake with its line; exit code 6 if there is one."""
     from llm_router.config.problems import ConfigError
+    from llm_router.doors.reloaded import entry
     from llm_router.host.config_files import find, load
 
     try:
@@ -29,11 +30,11 @@ def check(config: options.Config = None, json: options.Json = False) -> None:
         found = load(path, os.environ)
     except ConfigError as error:
         if json:
-            output.print_json({"ok": False, "errors": [_entry(problem) for problem in error.problems]})
+            output.print_json({"ok": False, "errors": [entry(problem) for problem in error.problems]})
             raise typer.Exit(Exit.configuration) from None
         raise mistakes(error) from None
     if json:
-        warnings = [_entry(problem) for problem in found.warnings]
+        warnings = [entry(problem) for problem in found.warnings]
         output.print_json({"ok": True, "path": str(path), "models": list(found.models), "warnings": warnings})
         return
     for warning in found.warnings:
@@ -133,14 +134,3 @@ def _typed_key() -> str:
 
         return getpass.getpass("Key: ").strip()
     return sys.stdin.readline().strip()
-
-
-def _entry(problem: "Problem") -> dict[str, object]:
-    place = problem.place
-    return {
-        "file": place.source,
-        "line": place.line,
-        "column": place.column,
-        "text": problem.text,
-        "suggestion": problem.suggestion,
-    }

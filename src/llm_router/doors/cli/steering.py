@@ -1,4 +1,4 @@
-"""Commands that speak to a running router: ``status``, ``models``, ``load``, ``unload``, ``chat``."""
+"""Commands that speak to a running router: status, models, load, unload, switch, reload, chat."""
 
 import sys
 from collections.abc import Iterator
@@ -128,6 +128,37 @@ def unload(
     with router(url, key, config) as found:
         found.unload(model)
     _report(json, {"model": model, "success": True}, f"{model} leaves as soon as its running answers have ended.")
+
+
+def switch(
+    model: options.Model,
+    url: options.Url = None,
+    key: options.Key = None,
+    config: options.Config = None,
+    timeout: Annotated[
+        float | None, typer.Option(help="Wait at most so many seconds.", metavar="SECONDS", min=0, show_default=False)
+    ] = None,
+    json: options.Json = False,
+) -> None:
+    """Make this the model that is loaded: load it now and wait for it. Others leave as far as it needs their room."""
+    load(model, url, key, config, wait=True, timeout=timeout, json=json)
+
+
+def reload(
+    url: options.Url = None, key: options.Key = None, config: options.Config = None, json: options.Json = False
+) -> None:
+    """Have the router read its configuration anew; what did not change keeps running.
+
+    A broken configuration changes nothing: its mistakes are told, with exit code 6.
+    """
+    with router(url, key, config) as found:
+        told = found.reload()
+    if json:
+        output.print_json(told)
+        return
+    for warning in told.get("warnings") or ():
+        typer.echo(f"warning: {warning}", err=True)
+    typer.echo(f"reloaded: {told.get('summary') or 'done'}.")
 
 
 def chat(
