@@ -6,7 +6,7 @@ It does not know where lines are kept, nor what any of them means.
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import MISSING, Field, dataclass, fields
-from json import JSONDecodeError, JSONDecoder, dumps, loads
+from json import JSONDecodeError, JSONDecoder, JSONEncoder, dumps, loads
 from re import compile as pattern
 from typing import Any, Final, get_args
 
@@ -20,6 +20,13 @@ _EVENTS: Final[dict[str, type]] = {kind.__name__: kind for kind in get_args(Even
 _COMMANDS: Final[dict[str, type]] = {kind.__name__: kind for kind in get_args(Command)}
 _BARE: Final = pattern(r"[^\s\"{}\[\],=]+")
 _DECODER: Final = JSONDecoder()
+#: One encoder for all lines: a call of ``dumps`` with these habits would make a new one each time.
+_ENCODE: Final = JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_Fields = tuple[tuple[str, bool, Any], ...]
+#: Name, whether it must be there, and default of each field, by class.
+_FIELDS: Final[dict[type, _Fields]] = {}
+#: Values that are written as they are.
+_PLAIN_TYPES: Final = frozenset({str, int, float, bool, type(None)})
 
 
 class StoryError(ValueError):
@@ -45,7 +52,7 @@ def write_json(at: float, what: Event | Command, *, again: bool = False) -> str:
     name = type(what).__name__
     kind = "event" if name in _EVENTS else "command"
     mark = {"again": True} if again else {}
-    return dumps({"at": at, **mark, kind: name, **_said(what)}, ensure_ascii=False, separators=(",", ":"))
+    return _ENCODE({"at": at, **mark, kind: name, **_said(what)})
 
 
 def read_json(line: str) -> Line:
@@ -130,12 +137,19 @@ def _is_needed(field: "Field[Any]") -> bool:
 
 def _said(what: Any) -> dict[str, Any]:
     """The fields as plain values, without those that say nothing beyond their default."""
-    said = {field.name: getattr(what, field.name) for field in fields(what)}
-    return {
-        field.name: _plain(said[field.name])
-        for field in fields(what)
-        if _is_needed(field) or said[field.name] != field.default
-    }
+    said = {}
+    kind = type(what)
+    for name, needed, default in _FIELDS.get(kind) or _fields_of(kind):
+        value = getattr(what, name)
+        if needed or value != default:
+            said[name] = value if type(value) in _PLAIN_TYPES else _plain(value)
+    return said
+
+
+def _fields_of(kind: type) -> _Fields:
+    """Kept for the next time: every request writes two events."""
+    found = _FIELDS[kind] = tuple((field.name, _is_needed(field), field.default) for field in fields(kind))
+    return found
 
 
 def _plain(value: Any) -> Any:
