@@ -87,6 +87,12 @@ class Server(Section):
         """Whether only this machine can reach the router."""
         return not self.open_addresses
 
+    @property
+    def url(self) -> str:
+        """Where this machine reaches the router, without a slash at the end."""
+        host = "127.0.0.1" if self.host in {"0.0.0.0", "::", ""} else self.host  # noqa: S104 - recognised
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
 
 #: The scheduler's own defaults are the file's.
 _RULES: Final = Settings()
@@ -206,6 +212,10 @@ class Entry(Section):
     """Never unload it to make room."""
     preload: bool = False
     """Load it when the router starts."""
+    park: bool = False
+    """Put it to sleep instead of stopping it where the room allows that; SGLang and vLLM can. Main memory keeps the weights."""
+    parked_memory: Memory | None = None
+    """What it takes on each of its devices while it sleeps; by default 3GiB."""
     idle: Idle = None
     """Unload it after so long without a request; `never` (the default) keeps it until room is needed."""
     default: bool = False

@@ -75,6 +75,10 @@ class Gauge:
             return None
         return self._ask(lambda nvml: int(nvml.nvmlDeviceGetMemoryInfo(nvml.nvmlDeviceGetHandleByUUID(device)).used))
 
+    def driver(self) -> str | None:
+        """The version of the driver, as the library tells it; ``None`` without one."""
+        return self._ask(lambda nvml: _text(nvml.nvmlSystemGetDriverVersion()))
+
     def holders(self, device: DeviceId) -> tuple[Holder, ...]:
         """The processes on the device, as far as the driver tells."""
         return () if device == HOST_DEVICE else self._ask(lambda nvml: _holders(nvml, device)) or ()

@@ -92,17 +92,17 @@ def install(
     _check_rights(layout, dry_run=dry_run)
     try:
         ledger = _ledger(layout)
+        _undo_cut_off(ledger, yes=yes, dry_run=dry_run, json=json)
         network = _network(open_webui, bridge, port, ask=not (yes or json or dry_run))
         chosen = _plan(layout, config, "" if user else account, network, cast("_Venv", venv), source)
         deeds = plan.deeds(chosen)
         missing = doing.todo(deeds)
-        _show(chosen, missing, ledger, json=json, dry_run=dry_run)
+        _show(chosen, missing, json=json, dry_run=dry_run)
         if dry_run:
             return
-        if missing or ledger.cut_off:
+        if missing:
             _agree(yes=yes, question="Do it?")
-            doing.take_back(reversed(ledger.cut_off), ledger, _teller(json=json))
-            doing.perform(doing.todo(deeds), ledger, _teller(json=json))
+            doing.perform(missing, ledger, _teller(json=json))
     except ConfigError as error:
         raise CommandError(str(error), Exit.configuration) from None
     except (InstallError, ValueError) as error:
@@ -186,6 +186,23 @@ def _ledger(layout: "Layout") -> "Ledger":
     return Ledger(layout.config)
 
 
+def _undo_cut_off(ledger: "Ledger", *, yes: bool, dry_run: bool, json: bool) -> None:
+    """What is half there must not be taken for what an operator put there, so this comes before any look."""
+    from llm_router.host.install import doing
+
+    if not ledger.cut_off:
+        return
+    if dry_run:
+        raise CommandError("cannot plan: an earlier installation was cut off; `llm-router uninstall` undoes it")
+    if not json:
+        typer.echo("An earlier installation was cut off. It is undone first:")
+        _list([deed.unsays() for deed in reversed(ledger.cut_off)])
+    _agree(yes=yes, question="Undo it?")
+    left = doing.take_back(reversed(ledger.cut_off), ledger, lambda _text: None)
+    if left:
+        raise CommandError("cannot undo all of it", details=tuple(left))
+
+
 def _network(open_webui: str | None, bridge: str | None, port: int | None, *, ask: bool) -> "Network":
     from llm_router.host.install import network
 
@@ -240,7 +257,7 @@ def _plan(
     )
 
 
-def _show(plan: "Plan", missing: Sequence["Deed"], ledger: "Ledger", *, json: bool, dry_run: bool) -> None:
+def _show(plan: "Plan", missing: Sequence["Deed"], *, json: bool, dry_run: bool) -> None:
     from llm_router.host.install import plan as planning
 
     steps, notes = [deed.says() for deed in missing], planning.notes(plan)
@@ -249,8 +266,6 @@ def _show(plan: "Plan", missing: Sequence["Deed"], ledger: "Ledger", *, json: bo
         if dry_run:
             output.print_json({"changed": False, "steps": steps, "notes": notes, "files": texts})
         return
-    if ledger.cut_off:
-        typer.echo("An earlier installation was cut off. It is undone first.")
     if not steps:
         typer.echo("It is installed already; nothing is to be done.")
         return
@@ -285,13 +300,29 @@ def _agree(*, yes: bool, question: str) -> None:
 def _report(plan: "Plan", network: "Network", *, changed: bool, json: bool) -> None:
     connection, keys = _connection(plan, network), dict(plan.settings.fresh_keys)
     if json:
-        output.print_json({"changed": changed, "url": plan.url, "keys": keys, "connection": connection})
+        output.print_json(
+            {"changed": changed, "url": plan.settings.config.server.url, "keys": keys, "connection": connection}
+        )
         return
+    _check_itself(plan)
     typer.echo("")
     typer.echo(connection)
     if "admin" in keys:
         typer.echo("A key of your own, for the commands of llm-router; no key is shown again:")
         typer.echo(f"  export LLM_ROUTER_API_KEY={keys['admin']}")
+
+
+def _check_itself(plan: "Plan") -> None:
+    """What the doctor does not like, of all that it looks at."""
+    from llm_router.doors.cli.examining import show
+    from llm_router.host.doctor.examination import Case, examine
+    from llm_router.host.doctor.findings import Level
+
+    key = plan.settings.fresh_keys.get("admin") or os.environ.get("LLM_ROUTER_API_KEY")
+    found = list(examine(Case(os.environ, Path.home(), plan.layout.config, key=key)))
+    bad = [finding for finding in found if finding.level is not Level.ok]
+    typer.echo(f"\nChecked: {len(found) - len(bad)} of {len(found)} things are well{':' if bad else '.'}")
+    show(bad)
 
 
 def _connection(plan: "Plan", network: "Network") -> str:

@@ -14,6 +14,7 @@ from llm_router import __version__
 from llm_router.doors.cli import running, steering
 from llm_router.doors.cli.app import group, tell
 from llm_router.doors.cli.configuring import config_commands, keys_commands
+from llm_router.doors.cli.examining import doctor
 from llm_router.doors.cli.exits import CommandError, Exit
 from llm_router.doors.cli.installing import install, uninstall
 from llm_router.doors.cli.options import Json
@@ -58,6 +59,7 @@ app.command()(simulate)
 app.command()(replay)
 app.command()(install)
 app.command()(uninstall)
+app.command()(doctor)
 app.add_typer(config_commands, name="config")
 app.add_typer(keys_commands, name="keys")
 

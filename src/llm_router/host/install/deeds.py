@@ -324,7 +324,7 @@ class Answering(msgspec.Struct, frozen=True, tag=True):
                 with suppress(httpx2.HTTPError):
                     if client.get(f"{self.url}/health").status_code == httpx2.codes.OK and self._lives():
                         return
-                if machine.ask((*self.systemctl, "is-failed", "--quiet", self.unit))[0] == 0:
+                if self._fell():
                     break
                 time.sleep(0.1)
         _, said = machine.ask(self.log)
@@ -332,6 +332,11 @@ class Answering(msgspec.Struct, frozen=True, tag=True):
 
     def undo(self) -> str | None:
         return None
+
+    def _fell(self) -> bool:
+        """It ended, and perhaps was started again by systemd: the first start after an installation must be good."""
+        _, said = machine.ask((*self.systemctl, "show", "--property=NRestarts,ActiveState,SubState", self.unit))
+        return "ActiveState=failed" in said or "SubState=auto-restart" in said or "NRestarts=0" not in said
 
     def _lives(self) -> bool:
         return machine.ask((*self.systemctl, "is-active", "--quiet", self.unit))[0] == 0

@@ -41,14 +41,6 @@ class Plan:
     engines: unit.Engines = "units"
     network: Network = THIS_HOST
 
-    @property
-    def url(self) -> str:
-        """Where the router will answer, from this machine."""
-        server = self.settings.config.server
-        host = server.host
-        host = "127.0.0.1" if host in ("0.0.0.0", "", "::") else f"[{host}]" if ":" in host else host  # noqa: S104
-        return f"http://{host}:{server.port}"
-
 
 def engines(config: Config, account: str) -> unit.Engines:
     """How engines will run under the account: a plain one needs polkit to start units."""
@@ -66,7 +58,7 @@ def deeds(plan: Plan) -> list[Deed]:
         Running(systemctl, places.UNIT, places.SLICE),
     ]
     if server.port:
-        found.append(Answering(plan.url, systemctl, places.UNIT, plan.layout.log))
+        found.append(Answering(server.url, systemctl, places.UNIT, plan.layout.log))
     return found
 
 
