@@ -375,7 +375,7 @@ def test_it_is_parked_only_when_its_memory_can_be_freed_and_its_weights_kept() -
     assert ENGINE.parking(replace(JOB, options={"enable-memory-saver": True})) is None
     parking = ENGINE.parking(replace(JOB, options={"enable-memory-saver": True, "enable-weights-cpu-backup": True}))
     assert parking is not None
-    assert [step.question.path for step in parking.sleep] == ["/release_memory_occupation"]
+    assert [step.question.path for step in parking.sleep] == ["/v1/loads", "/release_memory_occupation"]
     # A second resume of what is awake kills the server.
     assert parking.wake[0].attempts == 1
     assert parking.wake[0].judge(Answer(200)).verdict is Verdict.yes

@@ -8,7 +8,7 @@ import pytest
 from fakes.golden import causes, log_lines
 from llm_router.core.words import FailureKind
 from llm_router.engines.engine import Answer, Check, Ended, Job, Need, Verdict
-from llm_router.engines.transformers import REFUSED_FIELDS, Transformers
+from llm_router.engines.transformers import ACCEPTS, Transformers
 
 ENGINE = Transformers()
 PROGRAM = ("/opt/hf/bin/transformers", "serve")
@@ -129,21 +129,13 @@ def test_the_first_token_is_the_identity() -> None:
 def test_fields_that_it_refuses_are_dropped() -> None:
     dialect = ENGINE.dialect(JOB)
     assert dialect.model_name == "/models/Odd-7B"
-    assert {"top_k", "min_p", "repetition_penalty", "ignore_eos"} <= dialect.drop
+    for accepted in dialect.accepts.values():
+        assert not accepted & {"top_k", "min_p", "repetition_penalty", "ignore_eos", "cache_prompt", "rid"}
     assert not dialect.says_done
     assert not dialect.ask_usage
-    # In OpenAI's forms of chat, text and responses; the server takes them.
-    assert not REFUSED_FIELDS & {
-        "model",
-        "messages",
-        "prompt",
-        "seed",
-        "stop",
-        "tools",
-        "stream_options",
-        "reasoning",
-        "input",
-    }
+    assert ACCEPTS["/v1/chat/completions"] >= {"model", "messages", "seed", "stop", "tools", "stream_options", "stream"}
+    assert ACCEPTS["/v1/completions"] >= {"model", "prompt", "suffix", "stream_options"}
+    assert ACCEPTS["/v1/responses"] >= {"model", "input", "reasoning", "stream"}
 
 
 def test_the_rest_of_the_manners() -> None:

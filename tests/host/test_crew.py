@@ -266,7 +266,9 @@ async def test_patience_over_kills_all(yard: Yard) -> None:
     assert yard.machine.of(ONE).exit is not None
 
 
-async def test_nothing_here_sleeps_yet(yard: Yard) -> None:
+async def test_an_engine_that_cannot_sleep_fails_to(yard: Yard) -> None:
+    await yard.up()
+    await yard.crew.prove(do.Prove(ONE), lambda _news: None)
     assert await yard.crew.park(do.Park(ONE)) == ev.ParkFailed(ONE)
     assert isinstance(await yard.crew.wake(do.Wake(ONE), lambda _news: None), ev.WakeFailed)
 

@@ -103,3 +103,38 @@ async def test_the_host_s_memory_has_no_gate() -> None:
     ledger = tested.opened((HOST_DEVICE,))
     assert tested.measure(ledger, frozenset()) is None
     assert await tested.back(tested.target(ledger)) == frozenset()
+
+
+async def test_a_sleeper_must_be_seen_to_free_its_memory_whoever_came_meanwhile() -> None:
+    meter = Meter(a=1 * GIB)
+    tested = gate(meter)
+    ledger = tested.opened((A,))
+    meter.now[A] = 9 * GIB
+    tested.measure(ledger, frozenset())
+    meter.now[A] = 14 * GIB
+    level = tested.level(ledger)
+    waiting = asyncio.ensure_future(tested.shrunk(ledger, frozenset, level, 2 * GIB))  # noqa: TID251 - awaited below
+    await asyncio.sleep(0.005)
+    assert not waiting.done()
+    meter.now[A] = 8 * GIB
+    assert await waiting == {}
+    assert ledger.taken == {A: 2 * GIB}
+    asleep = tested.level(ledger)
+    meter.now[A] = 14 * GIB
+    tested.moved(ledger, frozenset(), asleep)
+    assert ledger.taken == {A: 8 * GIB}
+
+
+async def test_a_sleeper_that_keeps_its_memory_is_told_with_what_it_holds() -> None:
+    meter = Meter(a=1 * GIB)
+    tested = gate(meter, limit_s=0.01)
+    ledger = tested.opened((A,))
+    meter.now[A], meter.by_pid[A] = 9 * GIB, 8 * GIB
+    tested.measure(ledger, frozenset({7}))
+    assert await tested.shrunk(ledger, lambda: frozenset({7}), tested.level(ledger), 2 * GIB) == {A: 8 * GIB}
+
+
+async def test_what_cannot_be_read_is_believed_to_sleep() -> None:
+    tested = gate(Meter())
+    ledger = tested.opened((HOST_DEVICE,))
+    assert await tested.shrunk(ledger, frozenset, tested.level(ledger), 0) == {}

@@ -80,3 +80,23 @@ def test_the_task_header_beats_the_guess() -> None:
     assert order.is_background({b"x-router-task": b"tags_generation"}, asked)
     assert not order.is_background({b"x-router-task": b"query_generation"}, asked)
     assert not order.is_background({}, asked)
+
+
+def test_only_what_the_engine_accepts_on_this_path_is_passed() -> None:
+    dialect = Dialect(accepts={"/v1/chat/completions": frozenset({"model", "messages"})})
+    body = b'{"model":"m","messages":[],"top_k":5,"brand_new":{}}'
+    found = read(b"/v1/chat/completions", body)
+    assert json.loads(order.body_for(found, body, dialect, "m", False)) == {"model": "m", "messages": []}
+    whole = b'{"model":"m","messages":[]}'
+    assert order.body_for(read(b"/v1/chat/completions", whole), whole, dialect, "m", False) == whole
+    other = b'{"model":"m","input":"x","top_k":5}'
+    assert order.body_for(read(b"/v1/embeddings", other), other, dialect, "m", False) == other
+
+
+def test_a_whole_answer_is_asked_for_its_usage_where_it_would_lack_it() -> None:
+    body = b'{"model":"m"}'
+    found = read(b"/v1/chat/completions", body)
+    asked = json.loads(order.body_for(found, body, Dialect(usage_whole=True), "m", False))
+    assert asked == {"model": "m", "stream_options": {"include_usage": True}}
+    embedding = read(b"/v1/embeddings", body)
+    assert order.body_for(embedding, body, Dialect(usage_whole=True), "m", False) == body

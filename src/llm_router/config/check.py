@@ -11,6 +11,7 @@ from llm_router.config.schema import Backend, Document, Entry, Scheduler, Server
 from llm_router.config.tree import Path, Tree
 from llm_router.engines import registry
 from llm_router.engines.command import Command
+from llm_router.engines.engine import Parkable
 from llm_router.engines.serviced import EDITED, is_service
 
 #: The engine of models that bring their own command; it needs no entry under ``backends``.
@@ -139,6 +140,12 @@ def _check_what_runs(tree: Tree, name: str, entry: Entry, backend_word: str, doc
 def _check_service(tree: Tree, name: str, entry: Entry, backend: Backend, engine: str) -> Iterator[Problem]:
     """What an existing unit needs: a name, a port that is known, and for TabbyAPI the model's folder."""
     word = entry.service or backend.service or ""
+    if entry.park and not _can_park(entry, backend, registry.canonical(backend.engine or backend_word) or ""):
+        yield Problem(
+            tree.place(("models", name, "park")),
+            f"cannot park the model {name!r}: its engine cannot sleep while its process lives",
+            "Leave `park` out; SGLang and vLLM, started by the router itself, can sleep",
+        )
     path: Path = ("models", name, "service") if entry.service else ("models", name)
     place = tree.place(path, key=not entry.service)
     if not is_service(word):
@@ -146,6 +153,12 @@ def _check_service(tree: Tree, name: str, entry: Entry, backend: Backend, engine
             place, f"cannot use {word!r} as a service", "Write it as `systemctl` shows it, such as sglang.service"
         )
     if backend.port is None:
+def _can_park(entry: Entry, backend: Backend, engine: str) -> bool:
+    """By its own command line: the flags of an existing unit are not ours."""
+    ours = not (entry.service or backend.service)
+    return ours and engine in registry.names() and isinstance(registry.find(engine), Parkable)
+
+
         yield Problem(
             place,
             f"cannot serve the model {name!r} by {word}: the port of its backend is not known",

@@ -18,6 +18,9 @@ from llm_router.engines import registry
 from llm_router.engines.engine import Engine, Job
 from llm_router.engines.serviced import Service, Serviced, service_name
 
+#: A sleeping engine keeps its CUDA context, its collectives and perhaps its graphs: 1 to 3 GiB, as a rule of thumb.
+PARKED: Final = 3 * 2**30
+
 #: What of a model's entry makes another instance of it. Everything else is treatment and changes in place.
 _INSTANCE: Final = (
     "path",
@@ -32,6 +35,7 @@ _INSTANCE: Final = (
     "service",
     "script",
     "model_name",
+    "park",
 )
 _BACKEND_INSTANCE: Final = (
     "engine",
@@ -68,14 +72,19 @@ def settings(config: Config) -> Settings:
     )
 
 
-def models(config: Config, devices: Sequence[DeviceId], load_s: Mapping[str, float] | None = None) -> tuple[Model, ...]:
+def models(
+    config: Config,
+    devices: Sequence[DeviceId],
+    load_s: Mapping[str, float] | None = None,
+    wake_s: Mapping[str, float] | None = None,
+) -> tuple[Model, ...]:
     """The models for the scheduler, in the order of the file.
 
     ``devices`` are the machine's, in PCI order (only ``HOST_DEVICE`` without a GPU). ``load_s`` are the
-    usual seconds of a load by model, from history. A GPU that the machine lacks becomes a device that does
-    not exist, so that the scheduler refuses with ``no_room`` and the other models work.
+    usual seconds of a load by model, from history, and ``wake_s`` those of a wake. A GPU that the machine lacks
+    becomes a device that does not exist, so that the scheduler refuses with ``no_room`` and the others work.
     """
-    known = load_s or {}
+    known, woken = load_s or {}, wake_s or {}
     return tuple(
         Model(
             name=ModelName(name),
@@ -88,7 +97,9 @@ def models(config: Config, devices: Sequence[DeviceId], load_s: Mapping[str, flo
             priority=entry.priority,
             concurrency=entry.concurrency,
             on_demand=entry.on_demand,
+            parkable=entry.park,
             load_s=known.get(name),
+            wake_s=woken.get(name),
         )
         for name, entry in config.models.items()
     )
@@ -102,7 +113,7 @@ def _shares_its_unit(config: Config, model: str) -> bool:
 
 
 def _needs(entry: Entry, devices: Sequence[DeviceId], *, alone: bool) -> Needs:
-    footprint = Footprint(entry.memory) if entry.memory is not None and not alone else None
+    footprint = Footprint(entry.memory, parked_bytes(entry)) if entry.memory is not None and not alone else None
     gpus: int | tuple[int | str, ...] | None = entry.gpus
     if isinstance(gpus, tuple):
         return Needs(tuple(_device(gpu, devices) for gpu in gpus), footprint)
@@ -110,6 +121,14 @@ def _needs(entry: Entry, devices: Sequence[DeviceId], *, alone: bool) -> Needs:
         # The same file serves a machine without a GPU: there the engine runs on the processor.
         return Needs((HOST_DEVICE,), footprint)
     return Needs(gpus, footprint)
+
+
+def parked_bytes(entry: Entry) -> int:
+    """What the model may take on each device while it sleeps, 0 if it never does."""
+    if not entry.park:
+        return 0
+    asleep = PARKED if entry.parked_memory is None else entry.parked_memory
+    return asleep if entry.memory is None else min(asleep, entry.memory)
 
 
 def _device(gpu: int | str, devices: Sequence[DeviceId]) -> DeviceId:
@@ -195,6 +214,7 @@ def job(
         home=_absolute(config, backend.dir) if backend.dir else "",
         model_dir=_absolute(config, backend.model_dir) if backend.model_dir else "",
         device_ids=tuple(device_ids),
+        park=entry.park,
     )
 
 

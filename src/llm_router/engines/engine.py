@@ -7,7 +7,7 @@ questions and hands the answers back. Nothing outside ``engines/`` and the confi
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from llm_router.core.words import DeviceId, Failure
 from llm_router.wire.dialect import Dialect
@@ -24,6 +24,7 @@ class Job:
     the secret between router and engine. ``home`` is the folder of the engine's installation (``dir`` of the
     backend) and ``model_dir`` the folder that a relative ``path`` is below; empty when not configured.
     ``device_ids`` name the same devices as ``devices``, in the same order, for people and failures.
+    ``park``: it is started so that it can be put to sleep later.
     """
 
     model: str
@@ -44,6 +45,7 @@ class Job:
     home: str = ""
     model_dir: str = ""
     device_ids: tuple[DeviceId, ...] = ()
+    park: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,9 +286,15 @@ class Parking:
     wake: tuple[Step, ...]
 
 
+@runtime_checkable
 class Parkable(Protocol):
     """An engine that can free its memory without ending."""
 
     def parking(self, job: Job) -> Parking | None:
         """How, ``None`` when this job was not started with what parking needs."""
         ...
+
+
+def parking_of(engine: Engine, job: Job) -> Parking | None:
+    """How this instance is put to sleep and woken; ``None`` when its engine cannot, or it was not started for it."""
+    return engine.parking(job) if isinstance(engine, Parkable) else None

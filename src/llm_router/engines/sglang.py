@@ -29,7 +29,7 @@ from llm_router.engines.engine import (
 from llm_router.engines.folder import folder_checks, judge_config, model_path
 from llm_router.engines.keys import admin_key, secrets_of
 from llm_router.engines.marks import CACHE, GRAPHS, LOADING, STARTING, WARMING, Mark, read_marks
-from llm_router.engines.proof import WAIT, YES, bearer
+from llm_router.engines.proof import WAIT, YES, bearer, json_of, member
 from llm_router.engines.render import CommandLine, Spelling, option_name
 from llm_router.engines.serving import identity_step, own_options, proof, python_environment, take_number, tensor_split
 from llm_router.wire.dialect import Dialect
@@ -52,6 +52,9 @@ TENSOR: Final = ("tp-size", "tensor-parallel-size", "tp")
 PIPELINE: Final = ("pp-size", "pipeline-parallel-size", "pp")
 #: With DP attention the replicas live on the same devices as the tensor split; only plain replicas multiply.
 REPLICAS: Final = ("dp-size", "data-parallel-size", "dp")
+
+#: What it must be started with to sleep: memory that can be released, and weights that are kept meanwhile.
+SAVERS: Final = ("enable-memory-saver", "enable-weights-cpu-backup")
 
 #: It frees device memory in its last seconds; killed then, memory may outlive it (tokenizer_manager.py).
 GRACE_S: Final = 30.0
@@ -163,6 +166,9 @@ class SGLang:
             line.need("--context-length", job.context)
         if job.parallel is not None and "max-running-requests" not in options:
             line.need("--max-running-requests", job.parallel)
+        for name in SAVERS if job.park else ():
+            if name not in options:
+                line.need(f"--{name}")
         if "sleep-on-idle" not in options:
             # Without it an idle engine spins on a whole core.
             line.like("--sleep-on-idle")
@@ -205,7 +211,7 @@ class SGLang:
     def parking(self, job: Job) -> Parking | None:
         """Possible when started with its memory saver; with weights kept in main memory, or they would be lost."""
         options = own_options(job, RESERVED)
-        if not (options.get("enable-memory-saver") and options.get("enable-weights-cpu-backup")):
+        if not all(options.get(name, job.park) for name in SAVERS):
             return None
         headers = (("Content-Type", "application/json"), *bearer(_admin(job)))
         release = Question("POST", "/release_memory_occupation", b"{}", headers, timeout_s=60.0)
@@ -213,7 +219,8 @@ class SGLang:
         sleep = Step("sleep", release, _judge_done, attempts=1)
         # Asked once: a second resume of what is not released kills the server.
         wake = Step("wake", resume, _judge_done, attempts=1)
-        return Parking((sleep,), (wake, _ready(), proof(job, _kind(job), bearer(job.key))))
+        # The scheduler asserts that it is idle, and one that is not takes the whole server with it.
+        return Parking((_idle(job), sleep), (wake, _ready(), proof(job, _kind(job), bearer(job.key))))
 
 
 def _program(job: Job) -> tuple[str, ...]:
@@ -266,6 +273,20 @@ def _ready() -> Step:
         return YES if answer.status == 200 else WAIT
 
     return Step("ready", Question("GET", "/ready", timeout_s=2.0), judge)
+
+
+def _idle(job: Job) -> Step:
+    """Whether nothing runs: an answer whose client has left may still be ending. Older versions cannot tell."""
+
+    def judge(answer: Answer) -> Judgement:
+        if answer.status not in (200, 404):
+            return WAIT
+        told = member(json_of(answer), "loads")
+        loads = told if isinstance(told, list) else []
+        busy = any(member(load, name) for load in loads for name in ("num_running_reqs", "num_waiting_reqs"))
+        return WAIT if busy else YES
+
+    return Step("idle", Question("GET", "/v1/loads", headers=bearer(job.key), timeout_s=2.0), judge)
 
 
 def _judge_done(answer: Answer) -> Judgement:

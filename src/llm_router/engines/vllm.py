@@ -186,6 +186,8 @@ class VLLM:
             line.need("--max-num-seqs", job.parallel)
         if job.devices and not options.keys() & {"gpu-memory-utilization", "kv-cache-memory-bytes"}:
             line.need("--gpu-memory-utilization", SHARE)
+        if job.park and "enable-sleep-mode" not in options:
+            line.need("--enable-sleep-mode")
         if "shutdown-timeout" not in options:
             nice(line, job, "--shutdown-timeout", DRAIN_S)
         if "disable-access-log-for-endpoints" not in options:
@@ -245,7 +247,7 @@ def _wanted(job: Job, name: str) -> object:
 
 
 def _sleeps(job: Job) -> bool:
-    return bool(_wanted(job, "enable-sleep-mode"))
+    return job.park or bool(_wanted(job, "enable-sleep-mode"))
 
 
 def _kind(job: Job) -> str:

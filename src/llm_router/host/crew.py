@@ -6,9 +6,11 @@ starts and stops what it is told to, and reports; it never decides whom.
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import replace
 from typing import Final
 
+from llm_router.config import shelf
 from llm_router.config.load import Config
 from llm_router.core import commands as do
 from llm_router.core import events as ev
@@ -24,7 +26,8 @@ from llm_router.host.history import History, Load
 from llm_router.host.memory import Gate
 from llm_router.host.place import Place
 from llm_router.host.prechecks import weights_of
-from llm_router.host.probe import Eyes, Limits, Proof, prove
+from llm_router.host.probe import Eyes, Limits, News, Proof, prove
+from llm_router.host.sleeping import Sleeping
 from llm_router.host.starting import Starting
 from llm_router.host.state import StateFolder
 from llm_router.host.stopping import Stopping
@@ -67,6 +70,7 @@ class LocalCrew:
         self._gate = gate or Gate(gauge)
         existing = Existing(services)
         self._starting = Starting(supervisor, gauge, self._gate, existing, state)
+        self._sleeping = Sleeping(self._gate)
         self._stopping = Stopping(supervisor, pools, self._asker, self._gate)
         self._adoption = Adoption(supervisor, services, existing, self._asker, gauge, self._gate, state)
         self._places: dict[InstanceId, Place] = {}
@@ -99,24 +103,16 @@ class LocalCrew:
 
     async def prove(self, command: do.Prove, news: Callable[[ev.LoadProgressed], None]) -> ev.Proved | ev.StartFailed:
         place = self._places[command.instance]
-        place.proving = self._tasks.spawn(f"ask {command.instance}", self._prove(place, news))
-        try:
-            result = await place.proving
-        except asyncio.CancelledError:
-            if not place.stopping:
-                raise
-            return ev.StartFailed(
-                command.instance, Failure(FailureKind.crashed, f"{place.model} was stopped while it loaded")
-            )
+        # One that an earlier router put to sleep would never make a token.
+        probe = self._wake(place, news) if place.asleep else self._prove(place, news)
+        result = await self._probed(place, "start", probe)
         if isinstance(result, Failure):
-            self._remember(place, result)
             return ev.StartFailed(command.instance, result)
-        place.phases.update(result.phases)
-        place.proved = asyncio.get_running_loop().time()
-        self._remember(place, None)
-        place.watch = Watch(place.engine, place.job, self._asker.ask, place.leases)
-        place.watching = self._tasks.spawn(f"look after {command.instance}", self._look_after(place, place.watch))
-        return ev.Proved(command.instance, self._gate.measure(place.ledger, self._pids(place)))
+        self._watch(place)
+        measured = self._gate.measure(place.ledger, self._pids(place))
+        if measured is not None and place.model in self.config.models:
+            measured = replace(measured, parked=shelf.parked_bytes(self.config.models[place.model]))
+        return ev.Proved(command.instance, measured)
 
     async def stop(self, command: do.Stop) -> ev.Gone:
         place = self._places.get(command.instance)
@@ -128,15 +124,35 @@ class LocalCrew:
         del self._places[command.instance]
         return ev.Gone(command.instance, dirty)
 
-    async def park(self, command: do.Park) -> ev.ParkFailed:
-        """No engine here can sleep yet in a way that can be trusted: it is stopped instead."""
-        return ev.ParkFailed(command.instance)
-
-    async def wake(self, command: do.Wake, news: Callable[[ev.LoadProgressed], None]) -> ev.WakeFailed:
-        del news
-        return ev.WakeFailed(
-            command.instance, Failure(FailureKind.unsupported, f"{command.instance} is not parked here")
+    async def park(self, command: do.Park) -> ev.Parked | ev.ParkFailed:
+        place = self._places[command.instance]
+        if place.watching is not None:
+            # Its second opinion is a token, which a sleeping engine may die of.
+            place.watching.cancel()
+            place.watch = place.watching = None
+        place.began = asyncio.get_running_loop().time()
+        entry = self.config.models.get(place.model)
+        sleeping = self._sleeping.sleep(
+            place,
+            self._eyes(place),
+            lambda: self._pids(place),
+            most=shelf.parked_bytes(entry) if entry else 0,
+            limit_s=self._limit(place),
         )
+        result = await self._probed(place, "sleep", sleeping)
+        if isinstance(result, Failure):
+            log.warning("%s is stopped instead of parked: %s", command.instance, result.cause)
+            return ev.ParkFailed(command.instance)
+        return ev.Parked(command.instance)
+
+    async def wake(self, command: do.Wake, news: Callable[[ev.LoadProgressed], None]) -> ev.Woken | ev.WakeFailed:
+        place = self._places[command.instance]
+        place.began = asyncio.get_running_loop().time()
+        result = await self._probed(place, "wake", self._wake(place, news))
+        if isinstance(result, Failure):
+            return ev.WakeFailed(command.instance, result)
+        self._watch(place)
+        return ev.Woken(command.instance)
 
     async def ended(self, instance: InstanceId) -> ev.Exited | None:
         place = self._places.get(instance)
@@ -199,20 +215,55 @@ class LocalCrew:
 
     # -- the parts of it
 
-    async def _prove(self, place: Place, news: Callable[[ev.LoadProgressed], None]) -> Proof | Failure:
-        def tell(phase: str, percent: float | None, left_s: float | None) -> None:
-            news(ev.LoadProgressed(place.instance, phase, percent, left_s))
+    async def _probed(self, place: Place, kind: str, probe: Coroutine[None, None, Proof | Failure]) -> Proof | Failure:
+        """What comes of asking it, which a stop may end. Starts and wakes are remembered as loads."""
+        place.proving = self._tasks.spawn(f"{kind}: ask {place.instance}", probe)
+        try:
+            result = await place.proving
+        except asyncio.CancelledError:
+            if not place.stopping:
+                raise
+            return Failure(FailureKind.crashed, f"{place.model} was stopped meanwhile")
+        now = asyncio.get_running_loop().time()
+        if isinstance(result, Proof) and kind != "sleep":
+            place.proved = now
+        if self._history is not None and kind != "sleep":
+            cause = result.cause if isinstance(result, Failure) else None
+            phases = result.phases if isinstance(result, Proof) else {}
+            self._history.record_load(Load(place.model, place.revision, kind, now - place.began, phases, cause))
+        return result
 
-        past = [] if self._history is None else await self._history.load_seconds(place.model, place.revision)
+    async def _prove(self, place: Place, news: Callable[[ev.LoadProgressed], None]) -> Proof | Failure:
         return await prove(
             place.engine,
             place.job,
             self._eyes(place),
-            limits=Limits(total_s=self.config.load_timeout(place.model)),
-            history=past,
+            limits=Limits(total_s=self._limit(place)),
+            history=await self._past(place, "start"),
             weights=await asyncio.to_thread(weights_of, place.job),
-            news=tell,
+            news=_teller(place, news),
         )
+
+    async def _wake(self, place: Place, news: Callable[[ev.LoadProgressed], None]) -> Proof | Failure:
+        return await self._sleeping.wake(
+            place,
+            self._eyes(place),
+            lambda: self._pids(place),
+            limit_s=self._limit(place),
+            history=await self._past(place, "wake"),
+            news=_teller(place, news),
+        )
+
+    def _limit(self, place: Place) -> float:
+        known = place.model in self.config.models
+        return self.config.load_timeout(place.model) if known else self.config.server.load_timeout
+
+    async def _past(self, place: Place, kind: str) -> list[float]:
+        return [] if self._history is None else await self._history.load_seconds(place.model, place.revision, kind)
+
+    def _watch(self, place: Place) -> None:
+        place.watch = Watch(place.engine, place.job, self._asker.ask, place.leases)
+        place.watching = self._tasks.spawn(f"look after {place.instance}", self._look_after(place, place.watch))
 
     def _eyes(self, place: Place) -> Eyes:
         """What the probe sees of a living instance."""
@@ -232,6 +283,7 @@ class LocalCrew:
             tail=lambda: tail.tail(TAIL_LINES),
             owned=lambda port: ports.owned_by(port, self._supervisor.pids(handle), place.job.host),
             vitals=lambda: vitals_of(self._supervisor.pids(handle)),
+            stream=self._asker.stream,
         )
 
     async def _look_after(self, place: Place, watch: Watch) -> None:
@@ -252,8 +304,9 @@ class LocalCrew:
         place.tail.finish()
         return place.engine.explain(place.job, ended, place.tail.tail(TAIL_LINES))
 
-    def _remember(self, place: Place, failure: Failure | None) -> None:
-        if self._history is not None:
-            seconds = asyncio.get_running_loop().time() - place.began
-            cause = None if failure is None else failure.cause
-            self._history.record_load(Load(place.model, place.revision, "start", seconds, place.phases, cause))
+
+def _teller(place: Place, news: Callable[[ev.LoadProgressed], None]) -> News:
+    def tell(phase: str, percent: float | None, left_s: float | None) -> None:
+        news(ev.LoadProgressed(place.instance, phase, percent, left_s))
+
+    return tell

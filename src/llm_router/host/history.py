@@ -83,9 +83,9 @@ class History:
         """The median seconds of the last good loads by (model, revision, kind). Empty if it cannot be read."""
         return await self._ask(_medians) or {}
 
-    async def load_seconds(self, model: str, revision: str) -> list[float]:
-        """The seconds of the last good starts of this model, the last one last."""
-        return await self._ask(lambda database: _last_loads(database, model, revision)) or []
+    async def load_seconds(self, model: str, revision: str, kind: str = "start") -> list[float]:
+        """The seconds of the last good starts (or wakes) of this model, the last one last."""
+        return await self._ask(lambda database: _last_loads(database, model, revision, kind)) or []
 
     async def exchanges(self, limit: int) -> list[dict[str, object]]:
         """The newest exchanges, newest first, as plain mappings."""
@@ -200,11 +200,11 @@ def _medians(database: sqlite3.Connection) -> dict[tuple[str, str, str], float]:
     return {key: statistics.median(values) for key, values in seconds.items()}
 
 
-def _last_loads(database: sqlite3.Connection, model: str, revision: str) -> list[float]:
+def _last_loads(database: sqlite3.Connection, model: str, revision: str, kind: str) -> list[float]:
     rows = database.execute(
-        "SELECT seconds FROM loads WHERE cause IS NULL AND kind = 'start' AND model = ? AND revision = ?"
+        "SELECT seconds FROM loads WHERE cause IS NULL AND kind = ? AND model = ? AND revision = ?"
         " ORDER BY id DESC LIMIT ?",
-        (model, revision, REMEMBERED_LOADS),
+        (kind, model, revision, REMEMBERED_LOADS),
     ).fetchall()
     return [row[0] for row in reversed(rows)]
 

@@ -6,7 +6,7 @@ names who holds what is missing. A device that cannot be read (the host's memory
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -60,6 +60,33 @@ class Gate:
             elif now is not None:
                 ledger.taken[device] = max(0, now - before)
         return Footprint(max(ledger.taken.values())) if ledger.taken else None
+
+    def level(self, ledger: Ledger) -> Mapping[DeviceId, int]:
+        """What is in use on an instance's devices before it falls asleep or wakes, by anybody."""
+        return self._used(ledger.before)
+
+    def moved(self, ledger: Ledger, pids: frozenset[int], level: Mapping[DeviceId, int]) -> None:
+        """What the instance takes after it fell asleep or woke; neighbours may have come since it started."""
+        for device, now in self._used(level).items():
+            own = self._gauge.taken_by(pids, device)
+            ledger.taken[device] = max(0, ledger.taken.get(device, 0) + now - level[device]) if own is None else own
+
+    async def shrunk(
+        self, ledger: Ledger, pids: Callable[[], frozenset[int]], level: Mapping[DeviceId, int], most: int
+    ) -> Mapping[DeviceId, int]:
+        """Wait until a sleeping instance takes at most ``most`` bytes of each device; gives where it takes more.
+
+        Engines say that they sleep before the driver shows it. What cannot be read is believed.
+        """
+        end = asyncio.get_running_loop().time() + self._limit_s
+        awake = dict(ledger.taken)
+        while True:
+            ledger.taken = dict(awake)
+            self.moved(ledger, pids(), level)
+            above = {device: taken for device, taken in ledger.taken.items() if taken > most + TOLERANCE}
+            if not above or asyncio.get_running_loop().time() >= end:
+                return above
+            await asyncio.sleep(self._look_s)
 
     def target(self, ledger: Ledger) -> Mapping[DeviceId, int]:
         """What may be in use, per device, once the instance is gone. Ask before it is stopped."""

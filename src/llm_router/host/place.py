@@ -7,6 +7,8 @@ this file knows to write and to read.
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final
 
 from llm_router.config import shelf
 from llm_router.config.load import Config
@@ -19,6 +21,8 @@ from llm_router.host.service.installation import KeyFile
 from llm_router.host.supervisors.supervisor import Handle
 from llm_router.host.watch import Watch
 from llm_router.wire.dialect import Dialect
+
+_ASLEEP: Final = "asleep"
 
 
 @dataclass(slots=True)
@@ -44,12 +48,24 @@ class Place:
     stopping: bool = False
     watch: Watch | None = None
     watching: asyncio.Task[None] | None = None
-    #: Seconds spent in each phase of the start.
-    phases: dict[str, float] = field(default_factory=dict)
     #: The keys of an existing installation, whose owner may change them at any time.
     keys: KeyFile | None = None
     #: The bytes passed by each lease, for the watch.
     leases: dict[TicketId, Callable[[], int]] = field(default_factory=dict)
+
+    @property
+    def asleep(self) -> bool:
+        """Whether it was put to sleep, or may have been; noted in its folder, so that the next router knows it."""
+        return bool(self.job.directory) and Path(self.job.directory, _ASLEEP).exists()
+
+    def note_asleep(self, asleep: bool) -> None:
+        """It will sleep now, or is awake again."""
+        mark = Path(self.job.directory, _ASLEEP)
+        if asleep:
+            mark.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            mark.touch()
+        else:
+            mark.unlink(missing_ok=True)
 
     def take_new_key(self) -> None:
         """The keys of an existing installation count as they are now."""

@@ -3,7 +3,8 @@
 The engines describe it, the road applies it; this file only knows the words.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +15,7 @@ class Dialect:
     On ``stream_only`` paths a request for a whole answer is asked for as a stream and joined, because the
     engine does not notice that a client left otherwise. ``ask_usage``: add ``stream_options.include_usage``
     to streams and hide the extra chunk from clients that did not ask. ``drop`` are request fields the
-    engine refuses. ``says_done``: its complete streams end with ``[DONE]``. ``serves`` are the paths it
+    engine refuses; of those on a path in ``accepts`` it refuses all but these. ``says_done``: its complete streams end with ``[DONE]``. ``serves`` are the paths it
     has, ``None`` if unknown: any path is passed. ``usage_whole``: it counts tokens in a whole answer only
     when that asks for ``stream_options.include_usage`` too.
     """
@@ -27,3 +28,4 @@ class Dialect:
     says_done: bool = True
     serves: frozenset[str] | None = None
     usage_whole: bool = False
+    accepts: Mapping[str, frozenset[str]] = field(default_factory=dict)

@@ -118,8 +118,10 @@ def model_of_query(query: bytes) -> str:
     return values[0] if values else ""
 
 
-def rewrite(body: Body, changes: Mapping[str, object], drop: Iterable[str] = ()) -> Body:
-    """The body as the engine gets it: ``changes`` written, ``drop`` left out, each key once.
+def rewrite(
+    body: Body, changes: Mapping[str, object], drop: Iterable[str] = (), keep: frozenset[str] | None = None
+) -> Body:
+    """The body as the engine gets it: ``changes`` written, ``drop`` and all but ``keep`` left out, each key once.
 
     With nothing to change, the bytes are passed as they came if no second ``model`` can hide in them. A
     body whose every key counts once is what makes sure that the engine sees what the router read. Raises
@@ -127,10 +129,10 @@ def rewrite(body: Body, changes: Mapping[str, object], drop: Iterable[str] = ())
     """
     drop = frozenset(drop)
     plain = not changes and _plain(body)
-    if plain and not drop:
+    if plain and not drop and keep is None:
         return body
     fields = _open(body)
-    dropped = drop & fields.keys()
+    dropped = (drop & fields.keys()) | (fields.keys() - keep if keep is not None else frozenset())
     if plain and not dropped:
         return body
     for name in dropped:

@@ -61,6 +61,11 @@ def hides_usage(order: Order, dialect: Dialect) -> bool:
     return dialect.ask_usage and asked.stream and not asked.wants_usage and order.route.api in _STREAMED
 
 
+def _counts_if_asked(order: Order, dialect: Dialect) -> bool:
+    """Whether a whole answer would come without its usage, which OpenAI's form has."""
+    return dialect.usage_whole and not order.asked.stream and order.route.api in _STREAMED
+
+
 def may_join(order: Order, dialect: Dialect) -> bool:
     """Whether the whole answer is to be asked for as a stream (the engine would not notice a lost client)."""
     asked = order.asked
@@ -82,9 +87,9 @@ def body_for(order: Order, body: Body, dialect: Dialect, model: str, join: bool)
         changes["model"] = name
     if join:
         changes["stream"] = True
-    if (join and dialect.ask_usage) or hides_usage(order, dialect):
+    if (join and dialect.ask_usage) or hides_usage(order, dialect) or _counts_if_asked(order, dialect):
         changes |= openai.add_usage(body)
-    return openai.rewrite(body, changes, dialect.drop)
+    return openai.rewrite(body, changes, dialect.drop, dialect.accepts.get(order.route.path.decode()))
 
 
 def target_for(order: Order, path: bytes, dialect: Dialect, model: str) -> bytes:
