@@ -250,11 +250,8 @@ class Router:
         models = shelf.models(
             config,
             [device.id for device in devices],
-            {
-                name: seconds
-                for name in config.models
-                if (seconds := expected.get((name, shelf.revision(config, name), "start")))
-            },
+            _usual(expected, config, "start"),
+            _usual(expected, config, "wake"),
         )
         names = {alias: ModelName(name) for name, entry in config.models.items() for alias in (name, *entry.aliases)}
         self._conductor.configure(models, devices, shelf.settings(config), names)
@@ -302,6 +299,12 @@ class Router:
 
 def _url(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _usual(expected: Mapping[tuple[str, str, str], float], config: Config, kind: str) -> dict[str, float]:
+    """The usual seconds of a start or a wake by model, of its present revision."""
+    found = {name: expected.get((name, shelf.revision(config, name), kind)) for name in config.models}
+    return {name: seconds for name, seconds in found.items() if seconds}
 
 
 def _look_at(config: Config) -> dict[str, Recognised]:
