@@ -170,13 +170,15 @@ def _layout(*, user: bool) -> "Layout":
 
 
 def _check_rights(layout: "Layout", *, dry_run: bool) -> None:
+    from llm_router.host.supervisors import choosing
+
     if layout.scope == "user" and os.geteuid() == 0 and os.environ.get("SUDO_USER"):
         raise CommandError("cannot install for an account with sudo: type it without sudo", Exit.usage)
     if layout.scope == "system" and os.geteuid() != 0 and not dry_run:
         raise CommandError(
             "cannot change the whole machine without root: use sudo, or --user for this account alone", Exit.forbidden
         )
-    if not Path("/run/systemd/system").is_dir() and not dry_run:
+    if not choosing.BOOTED.is_dir() and not dry_run:
         raise CommandError("cannot install a service: this machine was not booted by systemd; use `llm-router serve`")
 
 

@@ -32,7 +32,7 @@ def configuration(path: Path | None, environment: Mapping[str, str]) -> tuple[Co
             for problem in error.problems
         ]
         return None, problems
-    found = [ok("configuration", f"{place}: {len(config.models)} models on {len(config.backends)} backends")]
+    found = [ok("configuration", f"{place}: {len(config.models)} model{'' if len(config.models) == 1 else 's'}")]
     found += [
         warn("configuration", f"{problem.place}: {problem.text}", problem.suggestion or "change it, or know it")
         for problem in config.warnings

@@ -10,7 +10,7 @@ from llm_router.host.doctor.findings import Finding, fail, ok, warn
 from llm_router.host.install import layout as places
 from llm_router.host.install import machine
 from llm_router.host.install.layout import Layout
-from llm_router.host.supervisors import packaging
+from llm_router.host.supervisors import choosing, packaging
 
 _AGAIN = "`llm-router install` puts it right"
 _WANTED = ("ActiveState", "SubState", "UnitFileState", "User", "Result", "NeedDaemonReload")
@@ -41,7 +41,7 @@ def find(layouts: tuple[Layout, ...]) -> Installed | None:
 
 def service(installed: Installed | None) -> Iterator[Finding]:
     """The router's unit."""
-    if not Path("/run/systemd/system").is_dir():
+    if not choosing.BOOTED.is_dir():
         yield ok("systemd", "this machine was not booted by systemd: engines are children of the router")
         return
     if installed is None:

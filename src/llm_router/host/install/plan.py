@@ -105,8 +105,9 @@ def _used(plan: Plan) -> list[str]:
 def _account(plan: Plan) -> Iterator[Deed]:
     if plan.account and plan.account != "root":
         yield Account(plan.account, str(plan.layout.state), places.GROUPS)
-    if plan.account:
-        yield Folder(str(plan.layout.state), 0o700, f"{plan.account}:{plan.account}", whole=True)
+    yield from _folders(plan.layout.state.parent)
+    owner = f"{plan.account}:{plan.account}" if plan.account else ""
+    yield Folder(str(plan.layout.state), 0o700, owner, whole=True)
 
 
 def _programs(plan: Plan) -> Iterator[Deed]:

@@ -27,6 +27,8 @@ from llm_router.host.install.machine import InstallError
 from llm_router.host.install.network import ANYWHERE, Network
 
 MAIN: Final = "config.yml"
+#: What systemd gives a service (systemd.exec(5), "Environment Variables in Spawned Processes").
+SERVICE_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +148,9 @@ def _tried(texts: Mapping[str, str], layout: Layout, home: Path) -> Config:
         return (layout.config / name).read_text(encoding="utf-8")
 
     parts = [(str(layout.config / name), text) for name, text in texts.items()]
-    return parse_parts(parts, {"HOME": str(home)}, secret, folder=str(layout.config))
+    environment = {"HOME": str(home), "PATH": SERVICE_PATH}
+    installed = config_files.installed_here(environment)
+    return parse_parts(parts, environment, secret, folder=str(layout.config), installed=installed)
 
 
 def _check_same(source: Config, config: Config, origin: Path, layout: Layout) -> None:
