@@ -47,7 +47,7 @@ class Bench:
 
     def unit(self) -> str:
         """The one unit of ours that systemd knows."""
-        listed = systemctl("list-units", "--all", "--plain", "--no-legend", "llm-router-*").split()
+        listed = systemctl("list-units", "--state=active", "--plain", "--no-legend", "llm-router-*").split()
         return next(word for word in listed if word.endswith(".service"))
 
 

@@ -74,7 +74,7 @@ class UnitRun:
 
     ``name`` is the instance's, for people. ``invocation`` empty means that the unit has only this one run.
     ``polite`` asks the unit to end; ``end_limit_s`` is how long SIGKILL may take before it counts as failed.
-    ``settle`` is awaited after the end, before it is told to anybody.
+    ``settle`` is awaited after the end is written down, before it is told to anybody.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class UnitRun:
         *,
         polite: Callable[[str], Awaitable[object]],
         end_limit_s: float,
-        settle: Callable[[str], Awaitable[None]] | None = None,
+        settle: Callable[[str], Awaitable[None]],
     ) -> None:
         self.folder = folder
         self.name = name
@@ -126,9 +126,8 @@ class UnitRun:
             async with self._manager.news(self.record.unit) as news:
                 state = await self._until_over(news)
             await self._until_empty(state)
-            if self._settle is not None:
-                await self._settle(self.record.unit)
             end = self._write_down(state)
+            await self._settle(self.record.unit)
             if not self.ended.done():
                 self.ended.set_result(end)
         except SupervisorError as error:

@@ -288,6 +288,8 @@ class ServiceSupervisor:
             following.cancel()
             await asyncio.wait({following})
             await journal.finish()
+            # A unit that had to be killed counts as failed for systemd, though it did what was wanted.
+            await self._manager.release(unit, forgive=folder.asked)
 
         run = UnitRun(
             self._manager, folder, name, record, polite=self._ask_unit, end_limit_s=self._end_limit_s, settle=settle
@@ -301,8 +303,6 @@ class ServiceSupervisor:
         finally:
             following.cancel()
             self._living.pop(run.folder.token, None)
-        # A unit that had to be killed counts as failed for systemd, though it did what was wanted.
-        await self._manager.release(run.record.unit, forgive=run.folder.asked)
 
     def _exit_of(self, handle: Handle) -> Exit:
         folder = self._shelf.folder(handle.token)

@@ -253,7 +253,16 @@ class SystemdSupervisor:
     # Following
 
     def _follow(self, folder: Folder, name: str, record: UnitRecord) -> UnitRun:
-        run = UnitRun(self._manager, folder, name, record, polite=self._ask_main, end_limit_s=self._end_limit_s)
+        # Released at its end: systemd would remember every failed unit for ever.
+        run = UnitRun(
+            self._manager,
+            folder,
+            name,
+            record,
+            polite=self._ask_main,
+            end_limit_s=self._end_limit_s,
+            settle=self._manager.release,
+        )
         self._living[folder.token] = run
         self._tasks.spawn(f"follow {name}", self._until_gone(run))
         return run
@@ -265,8 +274,6 @@ class SystemdSupervisor:
             self._living.pop(run.folder.token, None)
         for secret in (self._job_of(run.folder), run.folder.path / _ENVIRONMENT):
             secret.unlink(missing_ok=True)
-        # Else systemd would remember every failed one for ever.
-        await self._manager.release(run.record.unit)
 
     async def _run_of(self, handle: Handle) -> UnitRun | None:
         """The run of a handle, ours or taken over now; ``None`` if it is over."""
