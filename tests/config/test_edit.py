@@ -80,6 +80,11 @@ def test_the_last_model_leaves_a_good_file() -> None:
     assert (config(text).models, "# five" in text) == ({}, True)
 
 
+def test_the_first_of_models_that_all_have_a_comment_takes_its_own_along() -> None:
+    text = "models:\n  # one\n  a: {command: x}\n  # two\n  b: {command: y}\n"
+    assert remove_model(text, "a") == "models:\n  # two\n  b: {command: y}\n"
+
+
 @pytest.mark.parametrize("text", ["a: {command: x}\n", "models:\n  a: {command: x}\n"])
 def test_a_file_of_models_alone(text: str) -> None:
     assert remove_model(add_model(text, "b", {"command": "y"}, top=True), "b", top=True) == text

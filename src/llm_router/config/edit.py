@@ -62,8 +62,9 @@ def remove_model(text: str, name: str, *, top: bool = False) -> str:
     key, value = entries[number]
     lines = text.splitlines(keepends=True)
     start, end = key.start_mark.line, max(key.end_mark.line, _last_line(value)) + 1
-    # The comment above the first entry may be about all of them.
-    while number > 0 and start > 0 and _is_comment(lines[start - 1], key.start_mark.column):
+    # The comment above the first entry may be about all of them, unless the second has one too.
+    own = number > 0 or (len(entries) > 1 and _is_comment(lines[end], key.start_mark.column))
+    while own and start > 0 and _is_comment(lines[start - 1], key.start_mark.column):
         start -= 1
     # A section of comments alone would be nothing, which is not the same as an empty one.
     nothing = [" " * key.start_mark.column + "{}\n"] if len(entries) == 1 else []

@@ -11,8 +11,9 @@ from typing import Annotated
 import typer
 
 from llm_router import __version__
-from llm_router.doors.cli import running, steering
+from llm_router.doors.cli import running, shelving, steering
 from llm_router.doors.cli.app import group, tell
+from llm_router.doors.cli.beginning import init
 from llm_router.doors.cli.configuring import config_commands, keys_commands
 from llm_router.doors.cli.examining import doctor
 from llm_router.doors.cli.exits import CommandError, Exit
@@ -50,11 +51,15 @@ app.command()(running.serve)
 app.command()(running.demo)
 app.command()(steering.status)
 app.add_typer(steering.models_commands, name="models")
+steering.models_commands.command("add")(shelving.add)
+steering.models_commands.command("remove")(shelving.remove)
+steering.models_commands.command("scan")(shelving.scan)
 app.command()(steering.load)
 app.command()(steering.unload)
 app.command()(steering.switch)
 app.command()(steering.reload)
 app.command()(steering.chat)
+app.command()(init)
 app.command()(simulate)
 app.command()(replay)
 app.command()(install)

@@ -61,11 +61,11 @@ def show_models(models: Sequence[Json]) -> None:
         loaded = bool(model.get("loaded"))
         table.add_row(
             _names(model),
-            f"[green]{_text(model.get('state'))}[/]" if loaded else _text(model.get("state")),
-            _text(model.get("engine")),
+            f"[green]{printable(model.get('state'))}[/]" if loaded else printable(model.get("state")),
+            printable(model.get("engine")),
             _count(model.get("waiting")),
             _count(model.get("running")),
-            _text(model.get("context")),
+            printable(model.get("context")),
             _marks(model),
         )
     console().print(table)
@@ -76,7 +76,7 @@ def show_status(status: Json) -> None:
     router = _section(status, "router")
     up = seconds(router.get("uptime_s"))
     out = console()
-    out.print(f"[bold]llm-router {_text(router.get('version'))}[/] at {_text(router.get('address'))}, up {up}")
+    out.print(f"[bold]llm-router {printable(router.get('version'))}[/] at {printable(router.get('address'))}, up {up}")
     show_models(rows(status, "models"))
     for instance in rows(status, "instances"):
         out.print("  " + instance_line(instance))
@@ -84,18 +84,18 @@ def show_status(status: Json) -> None:
         out.print("  " + _queue_line(waiting))
     _show_devices(out, rows(status, "devices"))
     for failure in rows(status, "failures"):
-        out.print(f"[red]failed[/] {_text(failure.get('model'))}: {_text(failure.get('cause'))}")
+        out.print(f"[red]failed[/] {printable(failure.get('model'))}: {printable(failure.get('cause'))}")
 
 
 def show_model(model: Json, instances: Iterable[Json], failure: Json | None) -> None:
     """All that is known of one model."""
     out = console()
-    out.print(f"[bold]{_text(model.get('name'))}[/]")
+    out.print(f"[bold]{printable(model.get('name'))}[/]")
     facts = {
-        "state": _text(model.get("state")),
-        "engine": _text(model.get("engine")),
-        "aliases": ", ".join(map(_text, model.get("aliases") or ())),
-        "context": _text(model.get("context")),
+        "state": printable(model.get("state")),
+        "engine": printable(model.get("engine")),
+        "aliases": ", ".join(map(printable, model.get("aliases") or ())),
+        "context": printable(model.get("context")),
         "marks": _marks(model),
         "last load": seconds(model.get("last_load_s")),
         "waiting": _count(model.get("waiting")),
@@ -107,14 +107,14 @@ def show_model(model: Json, instances: Iterable[Json], failure: Json | None) -> 
     for instance in instances:
         out.print("  " + instance_line(instance))
     if failure is not None:
-        out.print(f"  [red]failed[/]     {_text(failure.get('cause'))}")
+        out.print(f"  [red]failed[/]     {printable(failure.get('cause'))}")
         for line in failure.get("tail") or ():
-            out.print(f"    [dim]{_text(line)}[/]")
+            out.print(f"    [dim]{printable(line)}[/]")
 
 
 def instance_line(instance: Json) -> str:
     """One instance in a line."""
-    facts = [_text(instance.get("state"))]
+    facts = [printable(instance.get("state"))]
     if instance.get("phase") and instance.get("state") not in {"ready", "gone"}:
         facts.append(progress_words(instance))
     if instance.get("leases"):
@@ -124,13 +124,13 @@ def instance_line(instance: Json) -> str:
     if instance.get("pid"):
         facts.append(f"pid {instance['pid']}")
     if instance.get("devices"):
-        facts.append("on " + ", ".join(map(_text, instance["devices"])))
-    return f"{_text(instance.get('id'))}: " + ", ".join(facts)
+        facts.append("on " + ", ".join(map(printable, instance["devices"])))
+    return f"{printable(instance.get('id'))}: " + ", ".join(facts)
 
 
 def progress_words(instance: Json) -> str:
     """Phase, percent and the time left of a load, as far as they are known."""
-    words = _text(instance.get("phase") or "starting")
+    words = printable(instance.get("phase") or "starting")
     if isinstance(instance.get("percent"), int | float):
         words += f" {instance['percent']:.0f} %"
     left = seconds(instance.get("left_s"))
@@ -138,7 +138,7 @@ def progress_words(instance: Json) -> str:
 
 
 def _queue_line(waiting: Json) -> str:
-    words = f"{plural(int(waiting.get('waiting') or 0), 'request')} waiting for {_text(waiting.get('model'))}"
+    words = f"{plural(int(waiting.get('waiting') or 0), 'request')} waiting for {printable(waiting.get('model'))}"
     oldest = seconds(waiting.get("oldest_s"))
     return f"{words}, the oldest since {oldest}" if oldest else words
 
@@ -148,7 +148,7 @@ def _show_devices(out: "Console", devices: Sequence[Json]) -> None:
         return
     table = new_table("device", "memory", "used", "free")
     for device in devices:
-        name = _text(device.get("name") or device.get("id"))
+        name = printable(device.get("name") or device.get("id"))
         table.add_row(name, size(device.get("total")), size(device.get("used")), size(device.get("free")))
     out.print(table)
 
@@ -165,8 +165,8 @@ def new_table(*titles: str) -> "Table":
 
 
 def _names(model: Json) -> str:
-    aliases = ", ".join(map(_text, model.get("aliases") or ()))
-    return f"{_text(model.get('name'))} [dim]({aliases})[/]" if aliases else _text(model.get("name"))
+    aliases = ", ".join(map(printable, model.get("aliases") or ()))
+    return f"{printable(model.get('name'))} [dim]({aliases})[/]" if aliases else printable(model.get("name"))
 
 
 def _marks(model: Json) -> str:
@@ -177,7 +177,7 @@ def _count(value: object) -> str:
     return str(value) if isinstance(value, int) and value else ""
 
 
-def _text(value: object) -> str:
+def printable(value: object) -> str:
     """Any value as text in which rich finds no markup and the terminal no control codes."""
     from rich.markup import escape
 

@@ -1,10 +1,11 @@
 """Commands that speak to a running router: status, models, load, unload, switch, reload, chat."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +14,7 @@ from llm_router.doors.cli.app import group
 from llm_router.doors.cli.exits import CommandError, Exit
 
 if TYPE_CHECKING:
+    from llm_router.config.load import Config
     from llm_router.doors.cli.client import Router
 
 models_commands = group("The models behind the router.", invoke_without_command=True)
@@ -56,9 +58,16 @@ def models_default(
 def models_list(
     url: options.Url = None, key: options.Key = None, config: options.Config = None, json: options.Json = False
 ) -> None:
-    """List the models and their states."""
-    with router(url, key, config) as found:
-        told = found.status()
+    """List the models and their states; those of the configuration, if no router answers."""
+    try:
+        with router(url, key, config) as found:
+            told = found.status()
+    except CommandError as trouble:
+        here = _configured(config) if trouble.code is Exit.unreachable and url is None else None
+        if here is None:
+            raise
+        typer.echo("No router answers; these are the models of the configuration.", err=True)
+        told = {"models": [_not_running(here, name) for name in here.models]}
     models = output.rows(told, "models")
     output.print_json(models) if json else output.show_models(models)
 
@@ -71,22 +80,60 @@ def models_show(
     config: options.Config = None,
     json: options.Json = False,
 ) -> None:
-    """Show all that is known of one model: state, instances, and why its last start failed."""
-    from llm_router.doors.cli.loading import find
+    """Show all that is known of one model: state, last failure, configuration, files, memory, and what would be run.
 
-    with router(url, key, config) as found:
-        told = found.status()
+    The first two come from the running router, the others from the configuration and the files on this machine.
+    """
+    from llm_router.doors.cli.loading import find
+    from llm_router.doors.cli.shelving import print_configured, show_configured
+
+    here = _configured(config)
+    told = _status(url, key, config, needed=here is None)
     entry = find(told, model)
-    if entry is None:
-        raise _unknown(model, [str(row.get("name")) for row in output.rows(told, "models")])
-    name = entry.get("name")
+    name = str(entry.get("name")) if entry is not None else (here.resolve(model) if here is not None else None)
+    if name is None:
+        known = [str(row.get("name")) for row in output.rows(told, "models")]
+        raise _unknown(model, known or list(here.models if here is not None else ()))
+    entry = entry or {"name": name, "state": "not known: no router answers"}
     instances = [row for row in output.rows(told, "instances") if row.get("model") == name]
     failures = [row for row in output.rows(told, "failures") if row.get("model") == name]
     failure = failures[0] if failures else None
+    configured = show_configured(here, name) if here is not None and name in here.models else None
     if json:
-        output.print_json({**entry, "instances": instances, "failure": failure})
-    else:
-        output.show_model(entry, instances, failure)
+        output.print_json({**entry, "instances": instances, "failure": failure, "configured": configured})
+        return
+    output.show_model(entry, instances, failure)
+    if configured is not None:
+        print_configured(configured)
+
+
+def _not_running(config: "Config", name: str) -> dict[str, Any]:
+    """A model's row in the list where no router tells its state."""
+    entry = config.models[name]
+    row = {"name": name, "aliases": list(entry.aliases), "engine": config.engine_of(name), "context": entry.context}
+    return {**row, "default": entry.default, "pinned": entry.pin, "state": None}
+
+
+def _configured(config: Path | None) -> "Config | None":
+    """The configuration on this machine, if there is one that can be used."""
+    from llm_router.config.problems import ConfigError
+    from llm_router.host.config_files import find, load
+
+    try:
+        return load(find(config, os.environ), os.environ)
+    except ConfigError:
+        return None
+
+
+def _status(url: str | None, key: str | None, config: Path | None, *, needed: bool) -> dict[str, Any]:
+    """The running router's status; nothing if none answers and that is no failure."""
+    try:
+        with router(url, key, config) as found:
+            return found.status()
+    except CommandError as trouble:
+        if needed or trouble.code is not Exit.unreachable:
+            raise
+        return {}
 
 
 def load(
