@@ -1,5 +1,6 @@
 import json
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -80,3 +81,23 @@ def test_an_answer_that_asks_for_tools() -> None:
     assert _tail(b'{"stop_reason":"tool_use"}', 99)[1]
     assert not _tail(b'{"choices":[{"finish_reason":"stop"}]}', 99)[1]
     assert not _tail(b"<html>", 99)[1]
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        b'{"prompt_tokens":7,"completion_tokens":3,"total_tokens":10}',
+        b'{"prompt_tokens":7,"completion_tokens":3,"total_tokens":10,"prompt_tokens_details":null}',
+        b'{"completion_tokens":3.0,"prompt_tokens":7,"completion_tokens":3}',
+    ],
+)
+def test_a_usage_says_the_same_whichever_way_it_is_read(usage: bytes) -> None:
+    meter = Meter()
+    meter.usage(usage)
+    assert (meter.prompt, meter.completion, meter.cached) == (7, 3, None)
+
+
+def test_what_is_no_count_does_not_replace_one() -> None:
+    meter = Meter(prompt=7, completion=3)
+    meter.usage(b'{"prompt_tokens":-1,"completion_tokens":true}')
+    assert (meter.prompt, meter.completion) == (7, 3)

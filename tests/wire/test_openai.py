@@ -1,5 +1,6 @@
 import json
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -96,3 +97,28 @@ def test_what_only_a_closer_look_finds_is_an_error_too() -> None:
     assert openai.read_json(body).model == "m"
     with pytest.raises(BadRequestError, match="JSON"):
         openai.rewrite(body, {"model": "x"})
+
+
+_LARGE = b'"messages":[{"role":"user","content":"%b"}]' % (b"x" * 70_000)
+
+
+def test_a_large_body_that_is_written_tightly_is_not_copied() -> None:
+    body = b'{"model":"a",%b,"n":1}' % _LARGE
+    assert openai.rewrite(body, {}) is body
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        pytest.param(b',"model":"b"', id="twice"),
+        pytest.param(b',"\\u006dodel":"b"', id="twice, once escaped"),
+        pytest.param(b', "n":1', id="a space"),
+        pytest.param(b',"n":1 ', id="a space at the end"),
+    ],
+)
+def test_a_large_body_with_anything_more_is_written_anew(more: bytes) -> None:
+    body = b'{"model":"a",%b%b}' % (_LARGE, more)
+    new = openai.rewrite(body, {})
+    assert len(new) < len(body)
+    assert msgspec.json.decode(new) == msgspec.json.decode(body)
+    assert new.count(b'"model":') == 1

@@ -6,7 +6,7 @@ only what events told it, and time comes in with them.
 
 from heapq import heappush
 from math import inf
-from typing import Protocol
+from typing import Final, Protocol
 
 from llm_router.core.acts import Acts
 from llm_router.core.book import Book
@@ -47,6 +47,8 @@ from llm_router.core.settle import Settle
 from llm_router.core.snapshot import Snapshot, photograph
 from llm_router.core.tickets import Ticket
 from llm_router.core.words import DeviceId, Failure, Footprint, InstanceId, Notice, Outcome, Reason, TicketId
+
+_REQUESTS: Final = (Arrived, Released)
 
 
 class Policy(Protocol):
@@ -105,7 +107,7 @@ class Scheduler:
 
     def _follow(self, event: Event, now: float) -> None:
         """Whatever happened, all is derived anew; but for most requests nothing can follow for anybody else."""
-        if isinstance(event, Arrived | Released) and self._settle.pass_by(now):
+        if isinstance(event, _REQUESTS) and self._settle.pass_by(now):
             return
         self._settle.run(now)
         self._notices.tell(self._settle.order, now)

@@ -39,6 +39,10 @@ from llm_router.host.tasks import Tasks
 
 log = logging.getLogger(__name__)
 
+#: What happens too often for the log; the journal has it.
+_ROUTINE: Final = (ev.Arrived, ev.Released, ev.Ticked, ev.LoadProgressed, ev.Progressed)
+_COMMON: Final = (do.Grant, do.Tell)
+
 NEAREST: Final = 3
 
 
@@ -225,7 +229,7 @@ class Conductor:
         now = self._loop.time()
         if self._journal is not None:
             self._journal.write(partial(story.write_json, now, event))
-        if not isinstance(event, ev.Arrived | ev.Released | ev.Ticked | ev.LoadProgressed | ev.Progressed):
+        if not isinstance(event, _ROUTINE):
             log.info("%s", story.write_text(event))
         try:
             commands = self._scheduler.step(event, now)
@@ -257,7 +261,7 @@ class Conductor:
         self.tell(ev.Ticked())
 
     def _perform(self, command: do.Command) -> None:
-        if not isinstance(command, do.Grant | do.Tell):
+        if not isinstance(command, _COMMON):
             log.info("%s", story.write_text(command))
         match command:
             case do.Grant(ticket, instance):

@@ -109,6 +109,8 @@ def request_head(
     return b"".join(parts)
 
 
+#: What nearly every ``Connection`` says: it names nothing but what ends here anyway.
+_ORDINARY: Final = frozenset({b"keep-alive", b"close", b""})
 _asked_cache: dict[bytes, bool] = {}
 _CACHE_LIMIT: Final = 1024
 
@@ -167,5 +169,7 @@ def _nominated(headers: Headers) -> list[bytes]:
     """The headers that ``Connection`` names as its own (RFC 9110 section 7.6.1)."""
     for name, value in headers:
         if name == b"connection":
+            if value in _ORDINARY:
+                continue
             return tokens(b",".join(v for n, v in headers if n == b"connection")) if value else []
     return []

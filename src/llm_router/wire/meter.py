@@ -6,13 +6,15 @@ API, TabbyAPI's rates in it, and llama.cpp's ``timings``. Times are in seconds o
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
 #: Of a large answer only so much of its end is kept.
 TAIL: Final = 16 * 1024
 _WHOLE: Final = 64 * 1024
+#: In a shorter time than this, the engine's reading cannot be told from the way there and back.
+_MEASURABLE_S: Final = 0.01
 
 
 @dataclass(slots=True)
@@ -42,6 +44,13 @@ class Meter:
 
     def usage(self, raw: bytes | msgspec.Raw) -> None:
         """Take a ``usage`` object; later ones win where they say something."""
+        try:
+            simple = _simple(raw)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            pass
+        else:
+            self.prompt, self.completion = simple.prompt_tokens, simple.completion_tokens
+            return
         usage = _object(raw)
         self.prompt = _first(usage, self.prompt, "prompt_tokens", "input_tokens")
         self.completion = _first(usage, self.completion, "completion_tokens", "output_tokens")
@@ -95,6 +104,16 @@ class Meter:
         return (self.tokens - 1) / seconds if seconds and self.tokens > 1 else None
 
 
+    def prompt_rate(self, asked_at: float) -> float | None:
+        """Speed of reading the prompt, in tokens per second: the engine's own figure, else what was not in its
+        cache over the time from the request to the first token."""
+        if self.prompt_per_s is not None:
+            return self.prompt_per_s
+        if self.prompt is None or self.first_at is None or self.first_at - asked_at < _MEASURABLE_S:
+            return None
+        return max(0, self.prompt - (self.cached or 0)) / (self.first_at - asked_at)
+
+
 class _Whole(msgspec.Struct):
     usage: msgspec.Raw = msgspec.Raw()
     timings: msgspec.Raw = msgspec.Raw()
@@ -106,6 +125,15 @@ class _Choice(msgspec.Struct):
     finish_reason: object = None
 
 
+class _Simple(msgspec.Struct, forbid_unknown_fields=True):
+    """The usage of most whole answers: nothing else is in it."""
+
+    prompt_tokens: Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
+    completion_tokens: Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
+    total_tokens: int = 0
+
+
+_simple: Final = msgspec.json.Decoder(_Simple).decode
 _whole: Final = msgspec.json.Decoder(_Whole).decode
 _choices: Final = msgspec.json.Decoder(list[_Choice]).decode
 _any: Final = msgspec.json.Decoder().decode

@@ -38,6 +38,13 @@ class _Peek(msgspec.Struct):
     tools: msgspec.Raw = msgspec.Raw()
     messages: msgspec.Raw = msgspec.Raw()
     response_format: msgspec.Raw = msgspec.Raw()
+    text: msgspec.Raw = msgspec.Raw()
+    audio: msgspec.Raw = msgspec.Raw()
+    modalities: msgspec.Raw = msgspec.Raw()
+    grammar: msgspec.Raw = msgspec.Raw()
+    json_schema: msgspec.Raw = msgspec.Raw()
+    guided_json: msgspec.Raw = msgspec.Raw()
+    structured_outputs: msgspec.Raw = msgspec.Raw()
 
 
 class _Message(msgspec.Struct):
@@ -101,7 +108,7 @@ def read_json(body: Body) -> Asked:
         stream=bool(peek.stream),
         wants_usage=options is not None and bool(options.include_usage),
         choices=choices,
-        structured=_structured(peek.response_format),
+        structured=_structured(peek),
         joinable=choices == 1 and _count(peek.best_of) == 1 and bytes(peek.echo) in (b"", b"null", b"false"),
         task=_looks_like_task(peek, body),
         json=True,
@@ -132,6 +139,7 @@ def rewrite(
     if plain and not drop and keep is None:
         return body
     fields = _open(body)
+    plain = plain or (not changes and _is_exact(body, fields))
     dropped = (drop & fields.keys()) | (fields.keys() - keep if keep is not None else frozenset())
     if plain and not dropped:
         return body
@@ -161,13 +169,38 @@ def _plain(body: Body) -> bool:
     return len(body) <= _SCAN_LIMIT and body.count(b'"model"') <= 1 and b"\\u" not in body
 
 
+def _is_exact(body: Body, fields: Mapping[str, msgspec.Raw]) -> bool:
+    """Whether the body is just these fields: their lengths, quotes and punctuation are all of it, so that nothing
+    stands there twice or in another spelling. True for large bodies of most clients, which then are not copied."""
+    lengths = (len(key.encode()) + memoryview(value).nbytes + 4 for key, value in fields.items())
+    return len(body) == 1 + sum(lengths)
+
+
 def _count(raw: msgspec.Raw) -> int:
     text = bytes(raw)
     return int(text) if text.isdigit() and len(text) < 6 else 1
 
 
-def _structured(raw: msgspec.Raw) -> bool:
-    if not bytes(raw):
+def _structured(peek: _Peek) -> bool:
+    """Whether the answer is for a program or for the ear: a text of ours in it would break it."""
+    bound = (peek.grammar, peek.json_schema, peek.guided_json, peek.structured_outputs, peek.audio)
+    if any(bytes(raw) not in (b"", b"null") for raw in bound) or b"audio" in bytes(peek.modalities):
+        return True
+    return _is_form(peek.response_format) or _is_form(_inside(peek.text))
+
+
+def _inside(text: msgspec.Raw) -> msgspec.Raw:
+    """The format in the responses API's ``text``."""
+    if bytes(text)[:1] != b"{":
+        return msgspec.Raw()
+    try:
+        return _fields(text).get("format", msgspec.Raw())
+    except msgspec.DecodeError:
+        return msgspec.Raw()
+
+
+def _is_form(raw: msgspec.Raw) -> bool:
+    if bytes(raw) in (b"", b"null"):
         return False
     try:
         return (_format(raw).type or "text") != "text"
