@@ -1,5 +1,6 @@
 """From what was chosen to the deeds, and what a person is told before agreeing."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,20 @@ def test_the_whole_of_it_in_order() -> None:
     assert [type(deed).__name__ for deed in deeds[-3:]] == ["Enabled", "Running", "Answering"]
     configuration = next(deed for deed in deeds if isinstance(deed, File) and deed.config)
     assert (configuration.owner, oct(configuration.mode)) == ("root:llm-router", "0o640"), "it decides what is run"
+
+
+def test_a_configuration_that_was_there_is_opened_to_the_account_and_keeps_its_owner(tmp_path: Path) -> None:
+    etc = tmp_path / "etc"
+    etc.mkdir()
+    (etc / "config.yml").write_text(TEXT)
+    (etc / "config.yml").chmod(0o600)
+    places = layout.Layout("system", etc, tmp_path / "state", tmp_path / "unit", tmp_path / "opt")
+    deeds = plan.deeds(plan.Plan(places, Settings(config(), etc), HERE, "root"))
+    (configuration,) = [deed for deed in deeds if isinstance(deed, File) and deed.config]
+    assert configuration.owner == f"{os.getuid()}:root"
+    found = configuration.found()
+    found.undo()
+    assert ((etc / "config.yml").read_text(), oct((etc / "config.yml").stat().st_mode)) == (TEXT, "0o100600")
 
 
 def test_root_needs_no_account_no_template_and_no_rule() -> None:

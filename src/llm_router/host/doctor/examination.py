@@ -42,6 +42,7 @@ def examine(case: Case) -> Iterator[Finding]:
         account = reach.who(installed.account) if installed and installed.account else None
         yield from models.models(config, account)
         yield from models.taken_ports(config, router_answers=router.health is not None)
+    yield from models.unused(config, case.environment)
     yield from service.service(installed)
     yield from service.rights(installed)
     expected = installed is not None and installed.unit.get("ActiveState") == "active"

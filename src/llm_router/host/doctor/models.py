@@ -9,7 +9,7 @@ from llm_router.config import shelf
 from llm_router.config.load import Config
 from llm_router.config.problems import ConfigError
 from llm_router.engines.engine import Need
-from llm_router.host import config_files, ports, prechecks
+from llm_router.host import config_files, installations, ports, prechecks
 from llm_router.host.doctor.findings import Finding, fail, ok, warn
 from llm_router.host.install import machine, reach
 from llm_router.host.programs import find_program
@@ -51,6 +51,17 @@ def engines(config: Config) -> Iterator[Finding]:
             if check.need is Need.program and check.path not in seen:
                 seen.add(check.path)
                 yield _program(config.engine_of(name), check.path, job.cwd)
+
+
+def unused(config: Config | None, environment: Mapping[str, str]) -> Iterator[Finding]:
+    """Engines that are installed here and serve no model of the configuration."""
+    used = {config.engine_of(name) for name in config.models} if config else set[str]()
+    for found in installations.find_all(environment):
+        if found.engine not in used:
+            program = find_program(found.command[0]) if found.command else None
+            version = _version(program) if program else None
+            about = f"{found.engine}: {found.place}" + (f", version {version}" if version else "")
+            yield ok("engine", f"{about} (not used by the configuration)")
 
 
 def models(config: Config, account: reach.Who | None) -> Iterator[Finding]:

@@ -16,7 +16,7 @@ from llm_router.host.install.deeds import Account, Answering, Deed, Enabled, Fil
 from llm_router.host.install.layout import Layout
 from llm_router.host.install.network import THIS_HOST, Network
 from llm_router.host.install.program import Program
-from llm_router.host.install.settings import Settings
+from llm_router.host.install.settings import FILES, Settings
 from llm_router.host.supervisors import packaging
 
 #: What the router takes beyond the time of the answers to end engines that are slow to end, in seconds.
@@ -117,10 +117,18 @@ def _programs(plan: Plan) -> Iterator[Deed]:
 
 
 def _configuration(plan: Plan) -> Iterator[Deed]:
-    """Readable for the router, writable for the administrator: it decides which programs are run."""
-    owner = f"root:{plan.account}" if plan.account else ""
+    """Readable for the router, writable for the administrator alone: it decides which programs are run."""
+    mode = 0o640 if plan.account else 0o600
     for name, text in plan.settings.files.items():
-        yield File(str(plan.layout.config / name), text, 0o640 if owner else 0o600, owner, config=True)
+        yield File(
+            str(plan.layout.config / name), text, mode, f"root:{plan.account}" if plan.account else "", config=True
+        )
+    if plan.settings.files or not plan.account:
+        return
+    for path in (plan.layout.config / name for name in FILES):
+        if path.is_file():
+            # It was there before, perhaps closed to others; whose it is, is not changed.
+            yield File(str(path), "", mode, f"{path.stat().st_uid}:{plan.account}", config=True)
 
 
 def _units(plan: Plan) -> Iterator[Deed]:

@@ -27,6 +27,7 @@ from llm_router.host.install.machine import InstallError
 from llm_router.host.install.network import ANYWHERE, Network
 
 MAIN: Final = "config.yml"
+FILES: Final = (MAIN, "models.yml")
 #: What systemd gives a service (systemd.exec(5), "Environment Variables in Spawned Processes").
 SERVICE_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -133,12 +134,12 @@ def _edited(text: str, words: Mapping[str, Any]) -> str:
 
 
 def _read(origin: Path) -> dict[str, str]:
-    names = [origin / MAIN, origin / "models.yml"] if origin.is_dir() else [origin]
+    names = [origin / name for name in FILES] if origin.is_dir() else [origin]
     try:
         texts = [file.read_text(encoding="utf-8-sig") for file in names if file == names[0] or file.exists()]
     except (OSError, UnicodeDecodeError) as error:
         raise InstallError(f"cannot read the configuration {origin}: {error}") from None
-    return dict(zip((MAIN, "models.yml"), texts, strict=False))
+    return dict(zip(FILES, texts, strict=False))
 
 
 def _tried(texts: Mapping[str, str], layout: Layout, home: Path) -> Config:
