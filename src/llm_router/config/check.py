@@ -12,7 +12,7 @@ from llm_router.config.tree import Path, Tree
 from llm_router.engines import registry
 from llm_router.engines.command import Command
 from llm_router.engines.engine import Parkable
-from llm_router.engines.serviced import EDITED, is_service
+from llm_router.engines.serviced import EDITED, is_service, service_name
 
 #: The engine of models that bring their own command; it needs no entry under ``backends``.
 COMMAND: Final = Command.name
@@ -170,6 +170,26 @@ def _can_park(entry: Entry, backend: Backend, engine: str) -> bool:
         )
 
 
+def _undistinguished(tree: Tree, document: Document) -> Iterator[Problem]:
+    """Models of one unit differ by their scripts, or for TabbyAPI by their folders."""
+    seen: dict[tuple[str, object], str] = {}
+    for name, entry in document.models.items():
+        word = backend_name(entry, document.backends) or ""
+        backend = document.backends.get(word) or Backend()
+        service = entry.service or backend.service
+        if not service:
+            continue
+        edited = registry.canonical(backend.engine or word) in EDITED
+        what = (entry.model_name or entry.path) if edited else (entry.script or backend.script)
+        first = seen.setdefault((service_name(service), what), name)
+        if first != name:
+            yield Problem(
+                tree.place(("models", name), key=True),
+                f"{first!r} and {name!r} are both what {service} runs: they cannot be told apart",
+                "Give each a `script`, or make one an alias of the other",
+            )
+
+
 def _check_names(tree: Tree, models: Mapping[str, Entry]) -> Iterator[Problem]:
     owners = {name: name for name in models}
     for name, entry in models.items():
@@ -197,6 +217,7 @@ def warnings(tree: Tree, document: Document, plain_keys: int) -> Iterator[Proble
             "Replace it by what `llm-router keys hash` prints, or by file:PATH",
         )
     yield from warn_server(document.server, tree.place(("server", "host")))
+    yield from _undistinguished(tree, document)
     if not document.models:
         yield Problem(tree.place(()), "no models are configured: every request will be answered with 404")
     for name, entry in document.models.items():
