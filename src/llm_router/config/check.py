@@ -130,6 +130,12 @@ def _check_what_runs(tree: Tree, name: str, entry: Entry, backend_word: str, doc
             )
     elif entry.path is None and entry.command is None and not entry.args:
         yield Problem(place, f"cannot serve the model {name!r}: it lacks `path`", "Write the model's file or folder")
+    if entry.park and not _can_park(entry, backend, registry.canonical(backend.engine or backend_word) or ""):
+        yield Problem(
+            tree.place(("models", name, "park")),
+            f"cannot park the model {name!r}: its engine cannot sleep while its process lives",
+            "Leave `park` out; SGLang and vLLM, started by the router itself, can sleep",
+        )
     if entry.parallel and entry.concurrency and entry.concurrency < entry.parallel:
         yield Problem(
             tree.place(("models", name, "concurrency")),
@@ -137,15 +143,15 @@ def _check_what_runs(tree: Tree, name: str, entry: Entry, backend_word: str, doc
         )
 
 
+def _can_park(entry: Entry, backend: Backend, engine: str) -> bool:
+    """By its own command line: the flags of an existing unit are not ours."""
+    ours = not (entry.service or backend.service)
+    return ours and engine in registry.names() and isinstance(registry.find(engine), Parkable)
+
+
 def _check_service(tree: Tree, name: str, entry: Entry, backend: Backend, engine: str) -> Iterator[Problem]:
     """What an existing unit needs: a name, a port that is known, and for TabbyAPI the model's folder."""
     word = entry.service or backend.service or ""
-    if entry.park and not _can_park(entry, backend, registry.canonical(backend.engine or backend_word) or ""):
-        yield Problem(
-            tree.place(("models", name, "park")),
-            f"cannot park the model {name!r}: its engine cannot sleep while its process lives",
-            "Leave `park` out; SGLang and vLLM, started by the router itself, can sleep",
-        )
     path: Path = ("models", name, "service") if entry.service else ("models", name)
     place = tree.place(path, key=not entry.service)
     if not is_service(word):
@@ -153,12 +159,6 @@ def _check_service(tree: Tree, name: str, entry: Entry, backend: Backend, engine
             place, f"cannot use {word!r} as a service", "Write it as `systemctl` shows it, such as sglang.service"
         )
     if backend.port is None:
-def _can_park(entry: Entry, backend: Backend, engine: str) -> bool:
-    """By its own command line: the flags of an existing unit are not ours."""
-    ours = not (entry.service or backend.service)
-    return ours and engine in registry.names() and isinstance(registry.find(engine), Parkable)
-
-
         yield Problem(
             place,
             f"cannot serve the model {name!r} by {word}: the port of its backend is not known",
