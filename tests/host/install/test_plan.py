@@ -108,6 +108,12 @@ def test_what_a_person_is_told() -> None:
     assert "enable-linger" in "\n".join(plan.notes(a_plan(account="")))
 
 
+def test_a_script_needs_root() -> None:
+    text = "backends: {sglang: {service: sglang, port: 1}}\nmodels: {a: {backend: sglang, script: /m/a.sh}}"
+    assert "--account root" in "\n".join(plan.notes(a_plan(text)))
+    assert "--account root" not in "\n".join(plan.notes(a_plan(text, account="root")))
+
+
 def test_a_configuration_that_stays_may_lack_what_clients_need() -> None:
     kept = Settings(config(), layout.system().config)
     for network, wanted in (

@@ -10,6 +10,7 @@ from typing import Final
 
 from llm_router.config import shelf
 from llm_router.config.load import Config
+from llm_router.engines.serviced import Service
 from llm_router.host.install import layout as places
 from llm_router.host.install import reach, unit
 from llm_router.host.install.deeds import Account, Answering, Deed, Enabled, File, Folder, Running
@@ -80,6 +81,8 @@ def notes(plan: Plan) -> list[str]:
     if plan.account and plan.account != "root":
         account = reach.who(plan.account, places.GROUPS)
         found += [f"{reason}; the router could not use it" for reason in reach.first_closed(_used(plan), account)]
+        if any(service and service.script for service in _services(plan.settings.config)):
+            found.append("a `script` replaces the command of a unit, which only root may do: use --account root")
         hidden = [path for path in _used(plan) if path.startswith(("/tmp/", "/var/tmp/"))]  # noqa: S108 - looked for
         found += [f"{path} would not be seen: the service has a /tmp of its own" for path in hidden]
     found += [str(problem) for problem in plan.settings.config.warnings]
@@ -92,6 +95,10 @@ def notes(plan: Plan) -> list[str]:
     if not plan.account:
         found.append("it ends when you log out, unless you type `sudo loginctl enable-linger $USER` once")
     return found
+
+
+def _services(config: Config) -> list[Service | None]:
+    return [shelf.service(config, name) for name in config.models]
 
 
 def _used(plan: Plan) -> list[str]:
