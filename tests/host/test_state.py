@@ -10,7 +10,8 @@ def test_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("XDG_STATE_HOME", raising=False)
     assert place("/var/lib/x", {}) == Path("/var/lib/x")
-    assert place("~/x", {}) == tmp_path / "x"
+    assert place("~/x", {}, "/etc/r") == tmp_path / "x"
+    assert place("state", {}, "/etc/r") == Path("/etc/r/state")
     assert place(None, {"STATE_DIRECTORY": "/var/lib/llm-router:/other"}) == Path("/var/lib/llm-router")
     assert place(None, {}) == tmp_path / ".local" / "state" / "llm-router"
 

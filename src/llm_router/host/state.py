@@ -38,10 +38,13 @@ class StateFolder:
             part.replace(self.path / "serial")
 
 
-def place(configured: str | None, environment: Mapping[str, str]) -> Path:
-    """Where the folder is: as configured, as systemd gives it, else the user's own place for state."""
+def place(configured: str | None, environment: Mapping[str, str], folder: str = "") -> Path:
+    """Where the folder is: as configured, as systemd gives it, else the user's own place for state.
+
+    A relative one is below ``folder``, the configuration's own, as every path in a configuration is.
+    """
     if configured:
-        return Path(configured).expanduser().absolute()
+        return Path(folder, Path(configured).expanduser()).absolute()
     given = environment.get("STATE_DIRECTORY", "").partition(":")[0]
     return Path(given) if given else Path(platformdirs.user_state_path("llm-router"))
 

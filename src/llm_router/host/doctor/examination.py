@@ -52,7 +52,7 @@ def examine(case: Case) -> Iterator[Finding]:
 def _state(config: Config, case: Case, installed: service.Installed | None) -> Path:
     if config.server.state_dir is None and installed is not None and installed.account:
         return installed.layout.state
-    return state.place(config.server.state_dir, case.environment)
+    return state.place(config.server.state_dir, case.environment, config.folder)
 
 
 def _url(config: Config | None) -> str:
