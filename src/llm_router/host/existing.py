@@ -5,7 +5,7 @@ It asks the units' supervisor and the engines in them. It starts nothing; what m
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import replace
 
 from llm_router.config import shelf
@@ -13,6 +13,7 @@ from llm_router.config.load import Config
 from llm_router.core.words import Failure, FailureKind
 from llm_router.engines.engine import Answer, Job, Question, Verdict
 from llm_router.engines.serviced import EDITED, Serviced
+from llm_router.host import ports, processes
 from llm_router.host.service.installation import InstallationError, KeyFile
 from llm_router.host.supervisors.service import ServiceSupervisor, Unclaimed
 from llm_router.host.supervisors.supervisor import SupervisorError
@@ -28,16 +29,29 @@ class Existing:
     def __init__(self, services: ServiceSupervisor | None) -> None:
         self._services = services
 
-    async def unmet(self, engine: Serviced, job: Job) -> Failure | None:
-        """What stands against a start, before anybody is stopped for it."""
+    async def unmet(self, config: Config, engine: Serviced, job: Job, ours: Collection[int]) -> Failure | None:
+        """What stands against a start, before anybody is stopped for it. ``ours`` are our instances' ports."""
         if self._services is None:
             cause = f"cannot use {engine.service.unit}: this router does not speak to systemd"
             return Failure(FailureKind.bad_argument, cause)
         try:
             await self._services.check(engine.launch(job))
+            strangers = await self._strangers(config, job, ours)
         except SupervisorError as error:
             return Failure(FailureKind.missing_program, str(error))
-        return None
+        if not strangers:
+            return None
+        who = ", ".join(processes.describe(pid) for pid in sorted(strangers))
+        cause = f"cannot use {engine.service.unit}: its port {job.port} is in use by {who}; stop that first"
+        return Failure(FailureKind.port_in_use, cause)
+
+    async def _strangers(self, config: Config, job: Job, ours: Collection[int]) -> frozenset[int]:
+        """Who listens on the port and will not go when room is made: neither an instance nor a unit of the shelf."""
+        assert self._services is not None
+        if job.port in ours or await ports.is_refused(job.host, job.port):
+            return frozenset()
+        holders = await asyncio.to_thread(ports.listener_pids, job.port)
+        return holders - await self._services.processes_of(_units(config))
 
     async def keys(self, engine: Serviced, job: Job) -> KeyFile | None:
         """The installation's keys, ``None`` if its engine has none in a file."""

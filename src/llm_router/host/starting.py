@@ -63,7 +63,7 @@ class Starting:
         if isinstance(engine, Serviced):
             keys = await self._existing.keys(engine, job)
             job = replace(job, key=keys.keys().api if keys else None)
-        failure = await asyncio.to_thread(unmet, engine, job) or await self._hindrance(engine, job)
+        failure = await asyncio.to_thread(unmet, engine, job) or await self._hindrance(config, engine, job, ours)
         if failure is not None:
             return failure
         try:
@@ -105,10 +105,10 @@ class Starting:
         place.follow(handle, launch.secrets)
         return None
 
-    async def _hindrance(self, engine: Engine, job: Job) -> Failure | None:
+    async def _hindrance(self, config: Config, engine: Engine, job: Job, ours: Collection[int]) -> Failure | None:
         """What of the machine stands against a start. The port of an existing unit may well be its own still."""
         if isinstance(engine, Serviced):
-            return await self._existing.unmet(engine, job)
+            return await self._existing.unmet(config, engine, job, ours)
         return await _port_failure(job)
 
 

@@ -1,6 +1,7 @@
 """The story of an operator with three units: switched by asking, under streams, through kills and own stops."""
 
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -190,6 +191,14 @@ def test_a_missing_script_costs_the_resident_nothing(router: RunningRouter, host
         assert refused.status_code == 503
         assert "there is no script" in refused.json()["error"]["message"]
         assert shown("sglang.service", "InvocationID") == before
+
+
+def test_a_stranger_on_the_port_costs_the_resident_nothing(router: RunningRouter, host: Host) -> None:
+    with socket.create_server(("127.0.0.1", host.tabby_port)), router.client() as client:
+        ask(client, "awq-a")
+        refused = client.post("/v1/chat/completions", json=chat("monstral", stream=False))
+        assert f"its port {host.tabby_port} is in use by" in refused.json()["error"]["message"]
+        assert host.running() == {"sglang"}
 
 
 def test_a_broken_configuration_of_tabbyapi_is_named_by_line_and_left_alone(router: RunningRouter, host: Host) -> None:

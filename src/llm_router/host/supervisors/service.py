@@ -26,7 +26,7 @@ from llm_router.host.supervisors import preparing
 from llm_router.host.supervisors.journal_log import JournalLog
 from llm_router.host.supervisors.manager import LOST, Manager, ManagerError, RefusedError
 from llm_router.host.supervisors.records import VERSION, Birth, Folder, LaunchRecord, RecordError, Shelf, model_of
-from llm_router.host.supervisors.runs import UnitRecord, UnitRun, read_unit, write_unit
+from llm_router.host.supervisors.runs import UnitRecord, UnitRun, cgroup_pids, read_unit, write_unit
 from llm_router.host.supervisors.supervisor import Exit, Handle, SupervisorError
 from llm_router.host.supervisors.units import UnitState
 from llm_router.host.tasks import Tasks
@@ -109,6 +109,11 @@ class ServiceSupervisor:
         ours = {(run.record.unit, run.record.invocation) for run in self._living.values()}
         found = [(unit, await self._manager.state(unit)) for unit in names]
         return [Unclaimed(unit, state) for unit, state in found if state.runs and (unit, state.invocation) not in ours]
+
+    async def processes_of(self, names: Collection[str]) -> frozenset[int]:
+        """All processes of these units. Raises ``SupervisorError``."""
+        groups = [(await self._manager.state(unit)).cgroup for unit in names]
+        return frozenset().union(*map(cgroup_pids, groups))
 
     async def vacate(self, names: Collection[str]) -> None:
         """Stop those of these units that run and are no instance of ours. Raises ``SupervisorError``."""
