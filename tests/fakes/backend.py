@@ -95,9 +95,13 @@ class Backend:
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Listen no more; the connections there are stay."""
         assert self._server is not None
         self._server.close()
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
         for connection in tuple(self.open):
             connection.transport.abort()
         await self.tasks.aclose()

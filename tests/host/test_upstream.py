@@ -132,6 +132,32 @@ async def test_a_connection_that_was_closed_while_idle_is_replaced_once() -> Non
         assert (backend.connections, len(backend.requests)) == (2, 3)
 
 
+async def test_an_engine_that_is_gone_after_it_had_the_request_broke_it_off() -> None:
+    """It may have died of it, so it must not look like one that was never reached."""
+    dying = False
+
+    async def script(talk: Talk) -> None:
+        if dying:
+            backend.close()
+            talk.abort()
+        else:
+            await talk.send(OK)
+
+    async with pools(script) as (one, backend):
+        assert (await ask(one, backend)).status == 200
+        dying = True
+        spy = Spy("")
+        spy.sending = Sending(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n", b"", spy)
+        one.send("127.0.0.1", backend.port, spy.sending)
+        await spy.over.wait()
+        assert spy.heard == ["failed: engine_broke_off"]
+        never = Spy("")
+        never.sending = Sending(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n", b"", never)
+        one.send("127.0.0.1", backend.port, never.sending)
+        await never.over.wait()
+        assert never.heard == ["failed: engine_unreachable"]
+
+
 async def test_a_fresh_connection_that_is_closed_is_not_tried_again() -> None:
     async def script(talk: Talk) -> None:
         talk.abort()
@@ -230,7 +256,7 @@ class Spy:
         self.over.set()
 
     def failed(self, trouble: Trouble) -> None:
-        self._hear("failed")
+        self._hear(f"failed: {trouble.code}")
         self.over.set()
 
 

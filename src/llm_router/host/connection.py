@@ -50,7 +50,7 @@ class Receiver(Protocol):
 class Sending:
     """One request on its way. ``abort`` ends it at any time; nothing is reported after that."""
 
-    __slots__ = ("body", "connection", "head", "no_body", "receiver", "retried")
+    __slots__ = ("body", "connection", "head", "no_body", "receiver", "retried", "sent")
 
     def __init__(self, head: bytes, body: bytes | bytearray, receiver: Receiver, no_body: bool = False) -> None:
         self.head = head
@@ -59,6 +59,8 @@ class Sending:
         #: The answer has no body, whatever its head says (HEAD).
         self.no_body = no_body
         self.retried = False
+        #: Some engine may have it: what befalls that engine may be the request's doing.
+        self.sent = False
         self.connection: Connection | None = None
 
     def abort(self) -> None:
@@ -160,6 +162,7 @@ class Connection(asyncio.Protocol):
         self._reset()
         self._sending = sending
         sending.connection = self
+        sending.sent = True
         self._parser = httptools.HttpResponseParser(self)
         if len(sending.body) > _BODY_APART:
             transport.write(sending.head)

@@ -48,10 +48,14 @@ class Stopping:
                 task.cancel()
         await place.settled.wait()
         target = self._gate.target(place.ledger)
+        stolen = False
         if place.handle is not None:
+            stolen = ports.owned_by(place.job.port, self._supervisor.pids(place.handle), place.job.host) is False
             await self._end(place, place.handle, polite=polite, configured_s=grace_s)
         self._pools.close(place.job.host, place.job.port)
-        await _port_refused(place.job)
+        if not stolen:
+            # A stranger's port will not be refused for the end of our engine: nobody must wait for that.
+            await _port_refused(place.job)
         dirty = await self._gate.back(target)
         await asyncio.to_thread(shutil.rmtree, place.job.directory, ignore_errors=True)
         return dirty, target

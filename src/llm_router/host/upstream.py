@@ -40,7 +40,9 @@ class Pools:
     async def _connect(self, host: str, port: int, sending: Sending) -> None:
         def failed(text: str) -> None:
             if sending.receiver is not None:
-                sending.receiver.failed(Trouble("engine_unreachable", text))
+                # A request that an engine had before it vanished may be what ended it, so it counts as one that did.
+                code = "engine_broke_off" if sending.sent else "engine_unreachable"
+                sending.receiver.failed(Trouble(code, text))
 
         connection = await self._open(host, port, lambda: Connection(self, host, port), failed)
         if not isinstance(connection, Connection):

@@ -1,0 +1,245 @@
+"""Engines on a bad day, behind a real router: each failure is bounded, named, and costs nobody else anything."""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from support.router import Json, RunningRouter, events, first_text, running, text_of, until
+from support.wild import CHAT, SAYS, Notes, answer, entry, lives, memory, notes, quiet, say_so, state, wild, wish
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("router")
+
+
+@pytest.fixture(scope="module")
+def router(folder: Path) -> Iterator[RunningRouter]:
+    config = wild(
+        folder,
+        {
+            "good": (),
+            "slow": (f"gate={folder / 'never'}", "chatty"),
+            "deaf": ("deaf",),
+            "crash": ("crash",),
+            "storm": ("crash",),
+            "once": ("once",),
+            "daemon": ("daemon",),
+            "flood": ("log=70",),
+            "elsewhere": ("elsewhere",),
+        },
+    )
+    config["scheduler"] |= {"stall": 1.0}
+    config["backends"]["wild"]["grace"] = 0.5
+    for name in ("slow", "elsewhere"):
+        config["models"][name]["load_timeout"] = 0.7
+    with running(folder, config) as router:
+        yield router
+
+
+@pytest.fixture
+def client(router: RunningRouter) -> Iterator[httpx2.Client]:
+    with router.client() as client:
+        yield client
+
+
+def refused(client: httpx2.Client, model: str, stream: bool = False) -> Json:
+    """The error of a chat that cannot be served."""
+    response = client.post(CHAT, json=wish(model, stream=stream))
+    if stream and response.status_code == 200:
+        told = [one for one in events(response) if isinstance(one, dict) and "error" in one]
+        assert len(told) == 1, response.text
+        found: Json = told[0]["error"]
+        return found
+    assert response.status_code in {502, 503}, response.text
+    error: Json = response.json()["error"]
+    return error
+
+
+def works(client: httpx2.Client) -> None:
+    assert answer(client, "good") == SAYS
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_load_beyond_its_limit_fails_with_the_limit_in_its_error(
+    router: RunningRouter, client: httpx2.Client, stream: bool
+) -> None:
+    client.post("/models/unload", json={"model": "slow"})
+    client.post("/models/load", json={"model": "slow"})
+    error = refused(client, "slow", stream)
+    assert error["code"] == "model_load_failed"
+    assert "not ready after 1 s" in error["message"]
+    assert "load_timeout" in error["message"]
+    works(client)
+    assert not any(lives(pid) for pid in notes(router, "slow").births)
+
+
+def test_an_engine_on_another_port_is_never_taken_for_ready(router: RunningRouter, client: httpx2.Client) -> None:
+    error = refused(client, "elsewhere")
+    assert error["code"] == "model_load_failed"
+    assert notes(router, "elsewhere").count("ready") >= 1
+    works(client)
+
+
+def test_an_engine_deaf_to_sigterm_is_killed_after_its_grace(router: RunningRouter, client: httpx2.Client) -> None:
+    assert answer(client, "deaf") == SAYS
+    (pid,) = notes(router, "deaf").births
+    works(client)
+    assert notes(router, "deaf").count("told to end") == 1
+    assert not lives(pid)
+
+
+def test_twenty_impatient_clients_of_a_crashing_engine_make_three_starts_at_most(
+    router: RunningRouter, client: httpx2.Client
+) -> None:
+    works(client)
+
+    def impatient(_: int) -> Json:
+        with router.client() as one:
+            return refused(one, "storm")
+
+    with ThreadPoolExecutor(20) as pool:
+        errors = list(pool.map(impatient, range(20)))
+    assert 1 <= len(notes(router, "storm").births) <= 3
+    assert {error["code"] for error in errors} == {"model_load_failed"}
+    assert all("exit code 3" in error["message"] and "no such luck" in error["message"] for error in errors)
+    works(client)
+
+
+def test_an_engine_that_crashes_in_the_middle_gives_an_error_and_no_clean_end(
+    router: RunningRouter, client: httpx2.Client
+) -> None:
+    works(client)
+    (pid,) = [one["pid"] for one in router.status()["instances"]]
+    with client.stream("POST", CHAT, json=wish("good", "die")) as response:
+        chunks = list(events(response))
+    errors = [chunk for chunk in chunks if isinstance(chunk, dict) and "error" in chunk]
+    assert [error["error"]["code"] for error in errors] == ["engine_broke_off"]
+    assert text_of(chunks) == "I am"
+    assert not any('"stop"' in str(chunk).replace("'", '"') for chunk in chunks)
+    assert not lives(pid)
+    whole = client.post(CHAT, json=wish("good", "die", stream=False))
+    assert whole.status_code == 502, whole.text
+    assert whole.json()["error"]["code"] == "engine_broke_off"
+    works(client)
+
+
+def test_an_engine_that_dies_between_its_proof_and_the_grant_is_not_tried_for_ever(
+    router: RunningRouter, client: httpx2.Client
+) -> None:
+    error = refused(client, "once")
+    assert error["code"] in {"model_load_failed", "engine_broke_off", "engine_unreachable"}, error
+    assert len(notes(router, "once").births) <= 3
+    works(client)
+    assert quiet(router)
+
+
+def test_a_daemon_that_the_engine_leaves_ends_with_it(router: RunningRouter, client: httpx2.Client) -> None:
+    assert answer(client, "daemon") == SAYS
+    (daemon,) = (int(line.split()[1]) for line in notes(router, "daemon").lines if line.startswith("daemon "))
+    assert lives(daemon)
+    works(client)
+    assert not lives(daemon)
+
+
+def test_seventy_megabytes_of_log_cost_no_memory_and_stop_nobody(router: RunningRouter, client: httpx2.Client) -> None:
+    works(client)
+    before = memory(router)
+    assert answer(client, "flood") == SAYS
+    (engine,) = router.status()["instances"]
+    os.kill(engine["pid"], signal.SIGKILL)
+    until(lambda: state(router, "flood") == "gone")
+    assert memory(router) - before < 25_000_000
+    works(client)
+
+
+def test_who_hangs_in_the_middle_is_ended_only_when_another_needs_the_room(
+    router: RunningRouter, client: httpx2.Client
+) -> None:
+    with router.client() as other, client.stream("POST", CHAT, json=wish("good", "hang")) as response:
+        chunks = events(response)
+        first_text(chunks)
+        assert answer(other, "deaf") == SAYS
+        rest = list(chunks)
+    assert [chunk["error"]["code"] for chunk in rest if isinstance(chunk, dict) and "error" in chunk] == ["stalled"]
+    works(client)
+
+
+def test_who_never_answers_a_whole_request_is_ended_with_an_error_too(
+    router: RunningRouter, client: httpx2.Client
+) -> None:
+    works(client)
+    asked = notes(router, "good").count("asked mute")
+    said: list[httpx2.Response] = []
+
+    def wait() -> None:
+        with router.client() as one:
+            said.append(one.post(CHAT, json=wish("good", "mute", stream=False)))
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    until(lambda: notes(router, "good").count("asked mute") > asked)
+    assert answer(client, "deaf") == SAYS
+    waiting.join(10)
+    assert said[0].status_code >= 500
+    assert said[0].json()["error"]["code"] == "stalled"
+    works(client)
+
+
+def test_a_port_stolen_after_the_check_costs_another_start_and_the_thief_is_left_alone(tmp_path: Path) -> None:
+    """The engine takes its time before it binds; meanwhile a stranger answers on its port as a healthy engine does."""
+    gate = tmp_path / "gate"
+    with running(tmp_path, wild(tmp_path, {"victim": (f"gate={gate}",)})) as router, router.client() as client:
+        said: list[str] = []
+        waiting = threading.Thread(target=lambda: said.append(answer(client, "victim")))
+        waiting.start()
+        until(lambda: notes(router, "victim").births != [])
+        (first,) = router.status()["instances"]
+        with thief(first["port"], tmp_path):
+            until(lambda: len(notes(router, "victim").births) == 2, 5)
+            assert f"another process answers on its port {first['port']}" in router.log
+            say_so(gate)
+            waiting.join(10)
+            assert said == [SAYS]
+            (second,) = router.status()["instances"]
+            assert second["port"] != first["port"]
+            # What is not ours is not killed, nor is it asked anything but the first question.
+            assert not any(line.startswith(("asked", "told")) for line in Notes(tmp_path, "thief").lines)
+
+
+class thief:  # noqa: N801 - used as a context
+    """A wild engine that nobody of the router's has started, on this port."""
+
+    def __init__(self, port: int, folder: Path) -> None:
+        command = entry(folder, "thief")["command"]
+        self._argv = [word.replace("{port}", str(port)) for word in command]
+        self._folder = folder
+
+    def __enter__(self) -> None:
+        self._pid = os.posix_spawn(sys.executable, self._argv, os.environ)
+        until(lambda: "ready" in Notes(self._folder, "thief").lines, 5)
+
+    def __exit__(self, *_: object) -> None:
+        os.kill(self._pid, signal.SIGKILL)
+        os.waitpid(self._pid, 0)
+
+
+def test_a_gate_that_opens_late_is_in_time(tmp_path: Path) -> None:
+    """The limit is for what lasts too long, not for what lasts."""
+    gate = tmp_path / "gate"
+    with running(tmp_path, wild(tmp_path, {"late": (f"gate={gate}",)})) as router, router.client() as client:
+        with client.stream("POST", CHAT, json=wish("late")) as response:
+            chunks = events(response)
+            next(chunks)
+            assert state(router, "late") in {"starting", "checking"}
+            say_so(gate)
+            assert text_of(list(chunks)) == SAYS
