@@ -17,6 +17,7 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -113,6 +114,17 @@ def gone(pid: int) -> bool:
 def kill(pid: int, number: int = signal.SIGKILL) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
+
+
+def hold(size: int | None = None) -> None:
+    """Take so many bytes of each visible GPU of the machine in ``FAKE_GPUS``; by default ``FAKE_GPU_BYTES``."""
+    folder, visible = os.environ.get("FAKE_GPUS"), os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    size = int(os.environ.get("FAKE_GPU_BYTES", "0")) if size is None else size
+    if folder and visible:
+        taken = dict.fromkeys(visible.split(","), size)
+        whole = Path(folder, f"{os.getpid()}.part")
+        whole.write_text(json.dumps(taken))
+        whole.rename(whole.with_suffix(""))
 
 
 # HTTP

@@ -24,7 +24,21 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from fakes.engine_base import Exchange, Script, Server, bar, bind, for_ever, gone, kill, on_signal, say, spawn, start
+from fakes.engine_base import (
+    Exchange,
+    Script,
+    Server,
+    bar,
+    bind,
+    for_ever,
+    gone,
+    hold,
+    kill,
+    on_signal,
+    say,
+    spawn,
+    start,
+)
 from fakes.speaking import Form, Speech, answer, now
 
 FORM = Form(
@@ -43,6 +57,7 @@ TRAPS = {
     "pre_model_load_memory=3.1, local_gpu_memory=79.1, local_gpu_memory * 0.9=71.2",
 }
 #: Seconds at speed 1: the framework's imports, each shard, the cache, each captured graph, the warm-up.
+ASLEEP = 2**30
 IMPORTS_S, SHARD_S, CACHE_S, GRAPH_S, WARM_UP_S = 8.0, 1.5, 0.5, 0.5, 2.0
 WATCHDOG_S = 5.0
 
@@ -121,6 +136,7 @@ class SGLang:
             await for_ever()
         self._fail_if("bad-quant", "unbalanced", "torch-oom")
         await self._shards()
+        hold()
         for rank in self.ranks:
             log("Load weight end. elapsed=6.02 s, type=LlamaForCausalLM, avail mem=40.11 GB, mem usage=38.47 GB.", rank)
         self._fail_if("oom")
@@ -343,12 +359,14 @@ class SGLang:
             self._crash("AssertionError: release_memory_occupation should be called only when server is idle.")
         elif self.options.enable_memory_saver:
             self.released = {"kv_cache", "weights", "cuda_graph"}
+            hold(ASLEEP)
         await exchange.send(200, b"null")
 
     async def _resume(self, exchange: Exchange) -> None:
         if self.options.enable_memory_saver and not self.released:
             self._crash("KeyError: 'weights'")
         self.released = set()
+        hold()
         await exchange.send(200, b"null")
 
 

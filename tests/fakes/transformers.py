@@ -30,6 +30,7 @@ from fakes.engine_base import (
     bind,
     end_by,
     for_ever,
+    hold,
     kill,
     on_signal,
     say,
@@ -156,6 +157,7 @@ class Transformers:
         shape = "Loading weights: {:3d}%|{:10}| {}/12 [00:00<00:00, 8.1it/s]"
         states = (shape.format(done * 100 // 12, "█" * done, done) for done in (0, 3, 6, 9, 12))
         await bar(states, self.script.pauses(WEIGHTS_S / 5))
+        hold()
         self.loaded = model
 
     async def serve(self) -> int:

@@ -11,7 +11,7 @@ without an answer; EngineCore and Worker outlive a SIGKILL of the server; a dead
 ``FAKE_TRAP``: ``no-share`` ``no-kv`` ``long-context`` ``profiling`` ``torch-oom`` ``bad-quant`` (fail so while
 loading), ``hang-load``, ``mute`` (healthy, but a chat never answers), ``base`` (no chat template),
 ``crash-midstream`` (EngineCore dies), ``stall-midstream``, ``hang-on-term`` (with a stream open it never
-ends), ``deaf``.
+ends), ``deaf``, ``hang-sleep``, ``light-sleep`` (says that it sleeps and keeps its memory), ``no-wake``.
 """
 
 import argparse
@@ -34,6 +34,7 @@ from fakes.engine_base import (
     bind,
     for_ever,
     gone,
+    hold,
     kill,
     on_signal,
     say,
@@ -62,6 +63,7 @@ TRAPS = {
     "bad-quant": "  Value error, Unknown quantization method: exl3. Must be one of ['awq', 'fp8', 'gptq'].",
 }
 #: Seconds at speed 1: the imports, each shard, compilation, each captured graph, the rest.
+ASLEEP = 2**30
 IMPORTS_S, SHARD_S, COMPILE_S, GRAPH_S, REST_S = 12.0, 1.5, 4.0, 0.5, 1.0
 
 
@@ -125,6 +127,7 @@ class VLLM:
         self._fail_if("bad-quant", "no-share", "torch-oom")
         shape = "Loading safetensors checkpoint shards: {:3d}% Completed | {}/4 [00:0{}<00:0{}, 1.52s/it]\n"
         await bar((shape.format(done * 25, done, done, 4 - done) for done in range(5)), self.script.pauses(SHARD_S))
+        hold()
         for worker in self.workers:
             log(worker, "Loading weights took 6.02 seconds", self.core)
             log(worker, "Model loading took 38.47 GiB memory and 6.31 seconds", self.core)
@@ -251,10 +254,18 @@ class VLLM:
         level = int(exchange.request.query.get("level", ["1"])[0])
         self.asleep = True
         self.awake.clear()
+        if self.script.has("hang-sleep"):
+            await for_ever()
+        if not self.script.has("light-sleep"):
+            hold(ASLEEP)
         log("EngineCore", "Sleep mode freed 62.10 GiB memory, 1.61 GiB memory is still in use.", self.core)
         await exchange.send(200, {"status": "sleeping", "level": level})
 
     async def _wake(self, exchange: Exchange) -> None:
+        if self.script.has("no-wake"):
+            await exchange.send(500, b"Internal Server Error", kind="text/plain")
+            return
+        hold()
         self.asleep = False
         self.awake.set()
         await exchange.send(200, {"status": "awake", "tags": None})

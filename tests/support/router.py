@@ -92,10 +92,13 @@ class RunningRouter:
 
 
 @contextmanager
-def running(folder: Path, config: Json, *, leave: bool = False) -> Iterator[RunningRouter]:
+def running(
+    folder: Path, config: Json, *, leave: bool = False, env: Mapping[str, str] | None = None
+) -> Iterator[RunningRouter]:
     """Start a router with this configuration and wait until it answers.
 
     Nothing of it is left afterwards, unless ``leave``: then what the test's router left behind stays.
+    ``env`` is added to the router's environment.
     """
     config["server"].setdefault("state_dir", str(folder / "state"))
     path = folder / "llm-router.json.yml"
@@ -105,7 +108,7 @@ def running(folder: Path, config: Json, *, leave: bool = False) -> Iterator[Runn
         [sys.executable, "-m", "llm_router", "serve", "--config", str(path)],
         stdout=log,
         stderr=subprocess.STDOUT,
-        env={**os.environ, "PYTHONWARNINGS": "error"},
+        env={**os.environ, "PYTHONWARNINGS": "error", **(env or {})},
         start_new_session=True,
     )
     router = RunningRouter(process, f"http://127.0.0.1:{config['server']['port']}", folder)
@@ -179,7 +182,7 @@ def chat(model: str, stream: bool = True, **more: object) -> Json:
 
 def ask(client: httpx2.Client, model: str, **more: object) -> list[Json | str]:
     """Chat in a stream; gives all its events."""
-    with client.stream("POST", "/v1/chat/completions", json=chat(model, **more)) as response:
+    with client.stream("POST", "/v1/chat/completions", json=chat(model, True, **more)) as response:
         assert response.status_code == 200, response.read()
         return list(events(response))
 

@@ -6,6 +6,7 @@ knows neither when anybody should sleep nor what becomes of an engine that would
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from llm_router.core.words import Failure, FailureKind
@@ -37,7 +38,7 @@ class Sleeping:
         limits = Limits(min(LIMIT_S, limit_s))
         result = await prove(place.engine, place.job, eyes, limits=limits, steps=parking.sleep)
         if isinstance(result, Failure):
-            return result
+            return replace(result, cause=f"cannot park {place.model}: it does not fall asleep ({result.cause})")
         held = await self._gate.shrunk(place.ledger, pids, level, most)
         if held:
             device, taken = max(held.items(), key=lambda item: item[1])
