@@ -1,4 +1,5 @@
 import sqlite3
+import threading
 from pathlib import Path
 
 import pytest
@@ -91,10 +92,79 @@ async def test_a_broken_table_costs_the_history_not_the_router(
     history.close()
 
 
-def test_a_file_that_is_no_database_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "history.db").write_bytes(b"this is not a database, it is a letter" * 100)
-    with pytest.raises(sqlite3.Error):
+async def test_a_file_that_is_no_database_is_set_aside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    letter = b"this is not a database, it is a letter" * 100
+    for name in ("history.db", "history.db-wal"):
+        (tmp_path / name).write_bytes(letter)
+    history = History(tmp_path / "history.db")
+    history.record_load(load(4))
+    assert await history.expected() == {("m", "r", "start"): 4}
+    history.close()
+    assert (tmp_path / "history.db.broken").read_bytes() == letter
+    assert "it is now" in caplog.text
+
+
+def test_a_history_that_cannot_be_opened_is_an_error_and_stays(tmp_path: Path) -> None:
+    (tmp_path / "history.db").mkdir()
+    with pytest.raises(sqlite3.OperationalError):
         History(tmp_path / "history.db")
+    assert (tmp_path / "history.db").is_dir()
+
+
+@pytest.mark.slow
+async def test_another_who_holds_the_database_delays_nobody_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "ANSWER_S", 0.05)
+    history = History(tmp_path / "history.db")
+    other = sqlite3.connect(tmp_path / "history.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    history.record_load(load(1))
+    assert await history.expected() == {}, "a write waits for the other one, and the question behind it"
+    other.execute("ROLLBACK")
+    other.close()
+    history.record_load(load(2))
+    monkeypatch.setattr(module, "ANSWER_S", 5.0)
+    assert await history.expected() == {("m", "r", "start"): 1.5}
+    assert caplog.text.count("cannot write the history") == 1
+    history.close()
+
+
+async def test_a_disk_that_is_full_is_said_once_whatever_is_read_meanwhile(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    history = History(tmp_path / "history.db")
+    history._database.execute(f"PRAGMA max_page_count={history._database.execute('PRAGMA page_count').fetchone()[0]}")
+    for _ in range(3):
+        for number in range(200):
+            history.record_exchange(exchange(number))
+        history._hand_over()
+        assert await history.expected() == {}
+    assert caplog.text.count("database or disk is full") == 1
+    history._database.execute("PRAGMA max_page_count=100000")
+    history.record_load(load(3))
+    assert await history.expected() == {("m", "r", "start"): 3}
+    history.close()
+
+
+async def test_more_work_than_the_disk_can_take_is_dropped_and_nobody_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "QUEUE_LENGTH", 1)
+    history = History(tmp_path / "history.db")
+    begun, go_on = threading.Event(), threading.Event()
+
+    def hang(_: sqlite3.Connection) -> None:
+        begun.set()
+        go_on.wait()
+
+    history._put(hang)
+    begun.wait()
+    history.record_load(load(1))
+    assert await history.expected() == {}
+    assert "wait for the disk" in caplog.text
+    go_on.set()
+    history.close()
 
 
 def test_the_database_is_nobody_elses(tmp_path: Path) -> None:

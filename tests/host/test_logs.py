@@ -150,3 +150,16 @@ def test_how_the_bytes_are_cut_changes_nothing(pieces: list[bytes], data: st.Dat
     assert lines([content[a:b] for a, b in zip([0, *cuts], [*cuts, len(content)], strict=True)]) == whole
     assert not any("secret" in line or "\n" in line or "\x1b" in line for line in whole)
     assert all(0 < len(line) <= 21 for line in whole)
+
+
+def test_at_the_end_of_a_large_log_only_its_last_part_is_read(log: Path) -> None:
+    """A dead engine's log of days must not stop everybody's streams while it is read."""
+    tail = LogTail(log)
+    append(log, b"begun\n")
+    assert tail.read_new() == ["begun"]
+    append(log, b"".join(b"%099d\n" % number for number in range(60_000)) + b"out of memory")
+    found = tail.finish()
+    assert 20_000 < len(found) < 22_000
+    assert found[0] == f"{60_000 - len(found) + 1:099d}", "it begins with a whole line"
+    assert found[-1] == "out of memory"
+    assert tail.finish() == []

@@ -36,13 +36,29 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         pass
 
 
-def test_the_serial_only_grows_and_survives_nonsense(tmp_path: Path) -> None:
+def test_the_serial_only_grows_and_survives_nonsense(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     state = StateFolder(tmp_path)
     assert state.serial == 0
     state.remember_serial(7)
     state.remember_serial(3)
     assert StateFolder(tmp_path).serial == 7
-    (tmp_path / "serial").write_text("half a numb")
-    assert state.serial == 0
-    state.remember_serial(8)
-    assert state.serial == 8
+    assert not caplog.text
+    (tmp_path / "serial").write_bytes(b"half a numb\xff")
+    again = StateFolder(tmp_path)
+    assert again.serial == 0
+    assert "numbered from 1 again" in caplog.text
+    again.remember_serial(8)
+    assert StateFolder(tmp_path).serial == 8
+
+
+def test_a_disk_that_refuses_the_serial_fails_no_start(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    state = StateFolder(tmp_path / "gone")
+    state.remember_serial(7)
+    assert state.serial == 7
+    assert "cannot keep the number of the last instance" in caplog.text
+
+
+def test_a_lock_that_cannot_be_written_still_locks(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "lock").symlink_to("/dev/full")
+    with opened(tmp_path):
+        assert "another router will not be told who has the folder" in caplog.text

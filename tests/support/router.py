@@ -180,7 +180,7 @@ def chat(model: str, stream: bool = True, **more: object) -> Json:
     return {"model": model, "stream": stream, "messages": [{"role": "user", "content": "Who are you?"}], **more}
 
 
-def ask(client: httpx2.Client, model: str, **more: object) -> list[Json | str]:
+def ask(client: httpx2.Client, model: str, **more: Any) -> list[Json | str]:
     """Chat in a stream; gives all its events."""
     with client.stream("POST", "/v1/chat/completions", json=chat(model, True, **more)) as response:
         assert response.status_code == 200, response.read()

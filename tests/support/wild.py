@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import httpx2
 import psutil
@@ -62,7 +62,7 @@ def notes(router: RunningRouter, name: str) -> Notes:
     return Notes(router.folder, name)
 
 
-def wish(model: str, text: str = "hello", **more: object) -> Json:
+def wish(model: str, text: str = "hello", **more: Any) -> Json:
     """The body of a chat that asks a wild engine for something."""
     return chat(model, **more) | {"messages": [{"role": "user", "content": text}]}
 

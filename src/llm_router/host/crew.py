@@ -84,8 +84,10 @@ class LocalCrew:
         found = await self._starting.check(self.config, command, self._ours())
         if isinstance(found, Failure):
             return ev.Checked(command.instance, found)
-        # A start that was checked and never came is replaced here.
-        self._checked[found.model] = found
+        # A start that was checked and never came is replaced here; a check that took longer than a later one is late.
+        last = self._checked.get(found.model)
+        if last is None or _number(last.instance) < _number(found.instance):
+            self._checked[found.model] = found
         return ev.Checked(command.instance)
 
     async def start(self, command: do.Start) -> ev.Started | ev.StartFailed:
@@ -94,8 +96,8 @@ class LocalCrew:
         assert place.devices == command.devices, f"{command.instance} was checked for other devices"
         self._places[command.instance] = place
         place.began = asyncio.get_running_loop().time()
-        self._state.remember_serial(int(command.instance.rpartition("#")[2]))
         try:
+            self._state.remember_serial(_number(command.instance))
             failure = await self._starting.start(self.config, place, self._ours())
         finally:
             place.settled.set()
@@ -310,3 +312,8 @@ def _teller(place: Place, news: Callable[[ev.LoadProgressed], None]) -> News:
         news(ev.LoadProgressed(place.instance, phase, percent, left_s))
 
     return tell
+
+
+def _number(instance: InstanceId) -> int:
+    """The 8 of ``qwen#8``."""
+    return int(instance.rpartition("#")[2])

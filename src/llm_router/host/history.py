@@ -5,6 +5,7 @@ for it on the loop. A database that cannot be opened or written costs the histor
 """
 
 import asyncio
+import contextlib
 import json
 import logging
 import queue
@@ -31,6 +32,13 @@ KEEP_LOADS: Final = 5_000
 KEEP_EXCHANGES: Final = 200_000
 #: Exchanges are gathered this long (seconds) and written together.
 GATHER_S: Final = 1.0
+#: A start or a page does not wait longer for what the history knows (seconds), however slow its disk is.
+ANSWER_S: Final = 1.0
+#: What is still to be written at the end gets so long (seconds).
+CLOSE_S: Final = 5.0
+#: Another program that writes to the file is waited for so long (seconds).
+_LOCKED_S: Final = 0.5
+_BROKEN: Final = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
 #: Writes that wait while the disk is slow; beyond it the newest are dropped.
 QUEUE_LENGTH: Final = 10_000
 
@@ -54,12 +62,16 @@ class History:
     """The database at ``path``. Made by ``open``; ``close`` writes what is still queued."""
 
     def __init__(self, path: Path) -> None:
-        """Raises ``sqlite3.Error`` if the file is no database or cannot be opened."""
-        self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-        path.chmod(0o600)
-        self._database.execute("PRAGMA journal_mode=WAL")
-        self._database.execute("PRAGMA synchronous=NORMAL")
-        self._database.executescript(SCHEMA)
+        """Raises ``sqlite3.Error`` or ``OSError`` if it cannot be opened. A file that is none, or broken, is set aside."""
+        try:
+            self._database = _opened(path)
+        except sqlite3.DatabaseError as error:
+            if error.sqlite_errorcode not in _BROKEN:
+                raise
+            aside = path.with_name(f"{path.name}.broken")
+            _set_aside(path, aside)
+            log.warning("cannot read the history %s: %s; it is now %s, and a new one begins", path, error, aside)
+            self._database = _opened(path)
         self._path = path
         self._failing = False
         self._gathered: list[tuple[float, Exchange]] = []
@@ -71,7 +83,7 @@ class History:
     def record_load(self, load: Load) -> None:
         """Keep a load; returns at once."""
         now = time.time()
-        self._put(lambda database: _insert_load(database, load, now))
+        self._write(lambda database: _insert_load(database, load, now))
 
     def record_exchange(self, exchange: Exchange) -> None:
         """Keep an exchange; returns at once. Call it within a running loop."""
@@ -96,10 +108,11 @@ class History:
         return await self._ask(lambda database: _newest(database, "loads", limit)) or []
 
     def close(self) -> None:
-        """Write what is queued and close."""
+        """Write what is queued and close; a disk that hangs is not waited for."""
         self._hand_over()
-        self._work.put(None)
-        self._thread.join(timeout=5)
+        with contextlib.suppress(queue.Full):
+            self._work.put(None, timeout=CLOSE_S)
+        self._thread.join(timeout=CLOSE_S)
 
     def _hand_over(self) -> None:
         """Give the gathered exchanges to the thread, as one transaction."""
@@ -108,13 +121,22 @@ class History:
             self._timer = None
         gathered, self._gathered = self._gathered, []
         if gathered:
-            self._put(lambda database: _insert_exchanges(database, gathered))
+            self._write(lambda database: _insert_exchanges(database, gathered))
 
-    def _put(self, work: Callable[[sqlite3.Connection], None]) -> None:
+    def _write(self, work: Callable[[sqlite3.Connection], None]) -> None:
+        def writing(database: sqlite3.Connection) -> None:
+            work(database)
+            self._failing = False
+
+        self._put(writing)
+
+    def _put(self, work: Callable[[sqlite3.Connection], None]) -> bool:
         try:
             self._work.put_nowait(work)
         except queue.Full:
             self._report(f"more than {QUEUE_LENGTH} records wait for the disk")
+            return False
+        return True
 
     async def _ask(self, work: Callable[[sqlite3.Connection], T]) -> T | None:
         future: Future[T | None] = Future()
@@ -128,8 +150,14 @@ class History:
             if future.set_running_or_notify_cancel():
                 future.set_result(result)
 
-        self._put(answer)
-        return await asyncio.wrap_future(future)
+        if not self._put(answer):
+            return None
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                return await asyncio.wrap_future(future)
+        except TimeoutError:
+            self._report(f"it has no answer within {ANSWER_S:.0f} s")
+            return None
 
     def _run(self) -> None:
         while (work := self._work.get()) is not None:
@@ -138,15 +166,34 @@ class History:
             except sqlite3.Error as error:
                 self._report(str(error))
                 if self._database.in_transaction:
-                    self._database.execute("ROLLBACK")
-            else:
-                self._failing = False
+                    with contextlib.suppress(sqlite3.Error):
+                        self._database.execute("ROLLBACK")
         self._database.close()
 
     def _report(self, why: str) -> None:
         if not self._failing:
             log.warning("cannot write the history %s: %s; what happens meanwhile is not recorded", self._path, why)
         self._failing = True
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    database = sqlite3.connect(path, timeout=_LOCKED_S, check_same_thread=False, isolation_level=None)
+    try:
+        path.chmod(0o600)
+        database.execute("PRAGMA journal_mode=WAL")
+        database.execute("PRAGMA synchronous=NORMAL")
+        database.executescript(SCHEMA)
+    except (sqlite3.Error, OSError):
+        database.close()
+        raise
+    return database
+
+
+def _set_aside(path: Path, aside: Path) -> None:
+    """What SQLite keeps beside a database belongs to that one. An earlier one that was set aside goes."""
+    path.replace(aside)
+    for suffix in ("-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
 def _insert_load(database: sqlite3.Connection, load: Load, now: float) -> None:

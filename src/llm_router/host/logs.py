@@ -20,6 +20,8 @@ _ANNOUNCED: Final = re.compile(r"(Your (?:API|admin) key is)\b.*", re.IGNORECASE
 _REDACTED: Final = "[redacted]"
 #: At most so much is taken in one go, so that a flood does not stop the caller's loop.
 _PIECE: Final = 256 * 1024
+#: Of what nobody has read at the end only so much is: the last lines tell why, and the rest may be days of them.
+_LAST: Final = 2 * 1024 * 1024
 
 
 def clean(raw: bytes) -> str:
@@ -57,7 +59,8 @@ class LogTail:
         return self._take(self._read())
 
     def finish(self) -> list[str]:
-        """What is left, once nobody writes any more: all of it, with a last line that has no end."""
+        """What is left, once nobody writes any more, with a last line that has no end; of much the last 2 MiB."""
+        self._leap()
         found: list[str] = []
         while piece := self._read():
             found += self._take(piece)
@@ -66,6 +69,15 @@ class LogTail:
     def tail(self, count: int) -> tuple[str, ...]:
         """The last ``count`` lines, oldest first."""
         return tuple(self.lines)[-count:] if count > 0 else ()
+
+    def _leap(self) -> None:
+        """Pass over what is too much, to the beginning of a line."""
+        try:
+            size = self._path.stat().st_size
+        except FileNotFoundError:
+            return
+        if size - self._offset > _LAST:
+            self._offset, self._rest, self._skipping = size - _LAST, b"", True
 
     def _read(self) -> bytes:
         try:

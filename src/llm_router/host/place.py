@@ -102,13 +102,13 @@ def noted(
         return None
     devices = tuple(DeviceId(device) for device in note.get("devices", "").split(",") if device)
     try:
-        engine, numbers = shelf.engine(config, model), indices(devices)
-    except LookupError:
+        engine, numbers, port = shelf.engine(config, model), indices(devices), int(note.get("port", ""))
+    except (LookupError, ValueError):
         return None
     job = shelf.job(
         config,
         model,
-        port=int(note.get("port", "0")),
+        port=port,
         devices=numbers,
         device_ids=devices,
         directory=note.get("directory", ""),

@@ -45,10 +45,15 @@ class Programs:
         self._path = path
         self._known: dict[str, dict[str, object]] = {}
         self._asking: dict[str, asyncio.Lock] = {}
-        with contextlib.suppress(OSError, ValueError):
+        try:
             loaded = json.loads(path.read_text(encoding="utf-8"))
-            if isinstance(loaded, dict):
-                self._known = {key: value for key, value in loaded.items() if isinstance(value, dict)}
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError, RecursionError) as error:
+            log.warning("cannot read %s: %s; the engines are asked for their options again", path, error)
+            return
+        if isinstance(loaded, dict):
+            self._known = {key: value for key, value in loaded.items() if isinstance(value, dict)}
 
     async def flags(self, argv: Sequence[str], cwd: str | None = None) -> frozenset[str] | None:
         """The options that this command prints, its word for help included; ``None`` if it cannot be run or names none."""

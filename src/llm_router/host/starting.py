@@ -100,7 +100,7 @@ class Starting:
         except ValueError as error:
             return Failure(FailureKind.bad_argument, str(error))
         except SupervisorError as error:
-            return Failure(FailureKind.missing_program, str(error))
+            return Failure(FailureKind.crashed if error.passing else FailureKind.missing_program, str(error))
         place.dialect = place.engine.dialect(place.job)
         place.follow(handle, launch.secrets)
         return None

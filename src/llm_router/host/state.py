@@ -4,12 +4,15 @@ It knows where the folder is and who holds it. What lies in it belongs to those 
 """
 
 import fcntl
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import platformdirs
+
+log = logging.getLogger(__name__)
 
 
 class StateError(Exception):
@@ -21,21 +24,39 @@ class StateFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._known: int | None = None
 
     @property
     def serial(self) -> int:
-        """The highest number that an instance has had, 0 if none or if nobody can know."""
-        try:
-            return int((self.path / "serial").read_text())
-        except (OSError, ValueError):
-            return 0
+        """The highest number that an instance has had, 0 if none or if nobody can know any more."""
+        if self._known is None:
+            self._known = self._read()
+        return self._known
 
     def remember_serial(self, serial: int) -> None:
-        """Keep the number, so that a later router does not use it again. Raises ``OSError``."""
-        if serial > self.serial:
-            part = self.path / "serial.part"
+        """Keep the number, so that a later router does not use it again.
+
+        A disk that refuses costs only that: it is said, and no start may fail for it.
+        """
+        if serial <= self.serial:
+            return
+        self._known = serial
+        part = self.path / "serial.part"
+        try:
             part.write_text(f"{serial}\n")
             part.replace(self.path / "serial")
+        except OSError as error:
+            log.warning("cannot keep the number of the last instance in %s: %s", self.path / "serial", error)
+
+    def _read(self) -> int:
+        path = self.path / "serial"
+        try:
+            return int(path.read_text())
+        except FileNotFoundError:
+            return 0
+        except (OSError, ValueError) as error:
+            log.warning("cannot read %s: %s; the instances are numbered from 1 again", path, error)
+            return 0
 
 
 def place(configured: str | None, environment: Mapping[str, str], folder: str = "") -> Path:
@@ -68,8 +89,11 @@ def opened(path: Path) -> Iterator[StateFolder]:
                 f"cannot start: a router is running already with the state folder {path} (pid {holder}); "
                 "stop it, or give this one another `state_dir` under `server`"
             ) from None
-        os.truncate(lock, 0)
-        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+        try:
+            os.truncate(lock, 0)
+            os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+        except OSError as error:
+            log.warning("cannot write %s: %s; another router will not be told who has the folder", path / "lock", error)
         yield StateFolder(path)
     finally:
         # The lock goes with the last descriptor. The file stays: removing it would race with the next router.

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from llm_router.engines.engine import FileToWrite, Launch
-from llm_router.host.supervisors.launching import FirstWord, first_word, lay_out, why_not
+from llm_router.host.supervisors.launching import FirstWord, first_word, is_passing, lay_out, why_not
 from llm_router.host.supervisors.records import Folder
 
 
@@ -66,3 +66,10 @@ def test_an_error_that_nobody_foresaw_is_told_in_the_systems_words(tmp_path: Pat
     word = FirstWord(step="exec", errno=errno.E2BIG)
     text = why_not(Launch(("/opt/engine",)), word, Folder(tmp_path))
     assert text == f"the program /opt/engine cannot be executed: {os.strerror(errno.E2BIG)}"
+
+
+@pytest.mark.parametrize(
+    ("number", "passing"), [(errno.ENOSPC, True), (errno.ENOMEM, True), (errno.ENOENT, False), (0, False)]
+)
+def test_what_the_machine_lacks_now_may_be_there_later(number: int, passing: bool) -> None:
+    assert is_passing(number) is passing

@@ -171,6 +171,7 @@ class ChildSupervisor:
 
     async def _start(self, instance: InstanceId, launch: Launch, note: dict[str, str], token: str) -> Handle:
         model = note.get("model") or model_of(instance)
+        folder: Folder | None = None
         try:
             launching.lay_out(launch)
             folder = self._shelf.create(instance, token)
@@ -178,7 +179,10 @@ class ChildSupervisor:
             folder.write_launch(record)
             spawned = launching.spawn_guard(folder, self._task(folder, launch))
         except OSError as error:
-            raise SupervisorError(f"cannot start {instance}: {error}") from error
+            if folder is not None:
+                folder.remove()
+            passing = launching.is_passing(error.errno)
+            raise SupervisorError(f"cannot start {instance}: {error}", passing=passing) from error
         guarded = self._hold(folder, instance, spawned.pid, spawned.pidfd, spawned.lifeline)
         word = await self._first_word(guarded, spawned.handshake)
         if word is None or word.main is None:
@@ -186,7 +190,8 @@ class ChildSupervisor:
                 "its guard ended at once: " + _tail(folder) if word is None else launching.why_not(launch, word, folder)
             )
             folder.remove()
-            raise SupervisorError(f"cannot start {instance}: {why}")
+            passing = word is None or launching.is_passing(word.errno)
+            raise SupervisorError(f"cannot start {instance}: {why}", passing=passing)
         spare = frozenset(self._living)
         self._tasks.spawn(f"prune {model}", asyncio.to_thread(self._shelf.prune, model, self._keep, spare))
         return Handle(instance, token, word.main.pid, folder.log, note)
@@ -211,7 +216,8 @@ class ChildSupervisor:
             guarded.signal(signal.SIGKILL)
             raise SupervisorError(
                 f"cannot start {guarded.name}: its guard did not answer for {_START_LIMIT_S:.0f} s; is the machine"
-                " out of memory?"
+                " out of memory?",
+                passing=True,
             ) from None
         except asyncio.CancelledError:
             self._ask(guarded, 0)

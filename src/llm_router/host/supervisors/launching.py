@@ -25,6 +25,11 @@ from llm_router.host.supervisors.records import Birth, Folder
 _GUARD: Final = Path(__file__).with_name("guard.py")
 
 
+_PASSING: Final = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE}
+)
+
+
 class FirstWord(msgspec.Struct, frozen=True):
     """What the guard says once: the engine's main process, or the step and the system's number of the failure."""
 
@@ -135,6 +140,11 @@ async def first_word(handshake: int, limit_s: float) -> FirstWord | None:
         loop.remove_reader(handshake)
         os.close(handshake)
     return msgspec.json.decode(said, type=FirstWord) if said.endswith(b"\n") else None
+
+
+def is_passing(number: int | None) -> bool:
+    """Whether this error of the system speaks of what the machine lacks now, not of what was wanted."""
+    return number in _PASSING
 
 
 def why_not(launch: Launch, word: FirstWord, folder: Folder) -> str:

@@ -14,7 +14,15 @@ from llm_router.engines.engine import Launch
 
 
 class SupervisorError(Exception):
-    """A start or a stop could not be done; the text begins with "cannot" and names thing, cause and remedy."""
+    """A start or a stop could not be done; the text begins with "cannot" and names thing, cause and remedy.
+
+    ``passing``: nothing is wrong with what was wanted. The machine lacks something now (disk, memory, processes,
+    files), so that another try may work.
+    """
+
+    def __init__(self, text: str, *, passing: bool = False) -> None:
+        super().__init__(text)
+        self.passing = passing
 
 
 @dataclass(frozen=True, slots=True)
