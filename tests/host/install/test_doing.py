@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_router.host.install import doing
-from llm_router.host.install.deeds import Answering, Deed, File, Folder, Running
+from llm_router.host.install.deeds import Answering, Deed, File, Folder, Packages, Running
 from llm_router.host.install.ledger import Ledger
 from llm_router.host.install.machine import InstallError
 
@@ -108,6 +108,19 @@ def test_a_router_is_started_anew_only_if_anything_else_changed(top: Path) -> No
     assert doing.todo([folder, running, answering]) == [folder, running, answering]
     folder.do()
     assert doing.todo([folder, running, answering]) == []
+
+
+def test_environments_of_earlier_versions_go(top: Path) -> None:
+    ledger = Ledger(top / "ledger")
+    old, new = Packages(str(top / "1"), "python3", "x"), Packages(str(top / "2"), "python3", "x")
+    for deed in (Folder(str(top)), old, new):
+        ledger.add(deed)
+        Path(deed.path).mkdir(exist_ok=True)
+    ledger.settle()
+    assert doing.prune([new], ledger, quiet) == []
+    assert [deed.key for deed in Ledger(top / "ledger").deeds] == [("folder", str(top)), new.key]
+    assert [(top / name).exists() for name in ("1", "2")] == [False, True]
+    assert ledger.cut_off == ()
 
 
 def test_after_a_failed_change_a_router_that_ran_runs_again(top: Path) -> None:

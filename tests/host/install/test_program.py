@@ -31,14 +31,27 @@ def test_a_home_that_is_closed_gives_an_environment_of_its_own(monkeypatch: pyte
     monkeypatch.setattr(program, "_version", lambda _python: (3, 11))
     found = program.choose("auto", LAYOUT, "llm-router", "/src")
     assert found.why == "an environment of its own, because /home/me is closed"
-    assert found.python == Path(f"/opt/llm-router/{__version__}/bin/python")
-    assert found.package == Path(f"/opt/llm-router/{__version__}/lib/python3.11/site-packages/llm_router")
+    folder = f"/opt/llm-router/{__version__}-{program.digest()}"
+    assert found.python == Path(f"{folder}/bin/python")
+    assert found.package == Path(f"{folder}/lib/python3.11/site-packages/llm_router")
     assert found.packages is not None
     assert (found.packages.python, found.packages.wanted) == ("/usr/bin/python3", "/src")
     assert any(line.startswith("msgspec==") for line in found.packages.constraints)
     assert not any(line.startswith("llm-router==") for line in found.packages.constraints)
     with pytest.raises(InstallError, match="cannot run the service from this environment: /home/me is closed"):
         program.choose("present", LAYOUT, "llm-router")
+
+
+def test_another_text_is_another_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "llm_router"
+    (package / "host" / "install").mkdir(parents=True)
+    (package / "a.py").write_text("1")
+    monkeypatch.setattr(program, "__file__", str(package / "host" / "install" / "program.py"))
+    first = program.digest()
+    (package / "a.pyc").write_text("made of it")
+    assert program.digest() == first
+    (package / "a.py").write_text("2")
+    assert program.digest() != first
 
 
 def test_no_python_that_would_do_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -235,6 +235,18 @@ def test_a_router_that_cannot_start_is_not_left_installed(
     assert changes(nothing_left) == {}
 
 
+def test_for_containers_it_listens_on_their_bridge_and_asks_for_the_key(config: Path) -> None:
+    words = ("install", "--yes", "--json", "--config", str(config), "--open-webui", "container")
+    told = json.loads(command(*words, "--bridge", "127.0.0.9").stdout)
+    port = json.loads(config.read_text())["server"]["port"]
+    assert f"http://127.0.0.9:{port}/v1" in told["connection"]
+    with httpx2.Client(base_url=f"http://127.0.0.9:{port}", timeout=60, trust_env=False) as client:
+        assert client.get("/v1/models").status_code == 401
+        key = {"Authorization": f"Bearer {told['keys']['open-webui']}"}
+        assert client.get("/v1/models", headers=key).status_code == 200
+        assert client.post("/models/load", json={"model": "alpha"}, headers=key).status_code == 403, "not an admin's"
+
+
 def test_engines_of_the_service_end_with_an_uninstall(config: Path) -> None:
     command("install", "--yes", "--config", str(config))
     ask(config, "alpha")

@@ -103,6 +103,7 @@ def install(
         if missing:
             _agree(yes=yes, question="Do it?")
             doing.perform(missing, ledger, _teller(json=json))
+            doing.prune(deeds, ledger, _teller(json=json))
     except ConfigError as error:
         raise CommandError(str(error), Exit.configuration) from None
     except (InstallError, ValueError) as error:

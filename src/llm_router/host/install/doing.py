@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from llm_router.host.install import machine
-from llm_router.host.install.deeds import Account, Answering, Deed, File, Running
+from llm_router.host.install.deeds import Account, Answering, Deed, File, Packages, Running
 from llm_router.host.install.ledger import Ledger
 from llm_router.host.install.machine import InstallError
 
@@ -46,6 +46,14 @@ def perform(plan: Sequence[Deed], ledger: Ledger, told: Told) -> None:
             raise
         cause = str(error) if isinstance(error, InstallError) else f"cannot install: {error}"
         raise InstallError("\n".join((cause, "What this installation had done is undone.", *left))) from None
+
+
+def prune(plan: Sequence[Deed], ledger: Ledger, told: Told) -> list[str]:
+    """Take away the environments of earlier versions, which nothing of the plan uses any more; gives what is left."""
+    keys = {deed.key for deed in plan}
+    return take_back(
+        [deed for deed in ledger.deeds if isinstance(deed, Packages) and deed.key not in keys], ledger, told
+    )
 
 
 def take_back(deeds: Iterable[Deed], ledger: Ledger, told: Told) -> list[str]:

@@ -4,6 +4,7 @@ A service under a plain account cannot run what lies in somebody's home, and sho
 change. This file looks at files and asks interpreters for their version.
 """
 
+import hashlib
 import json
 import os
 import stat
@@ -56,7 +57,7 @@ def choose(choice: Choice, layout: Layout, account: str, source: str | None = No
 
 def _new(layout: Layout, source: str, plain: bool, why: str | None) -> Program:
     python, version = _python(plain)
-    folder = layout.programs / __version__
+    folder = layout.programs / f"{__version__}-{digest()}"
     package = folder / "lib" / f"python{version[0]}.{version[1]}" / "site-packages" / "llm_router"
     packages = Packages(str(folder), str(python), source, tuple(present_versions()))
     reason = "an environment of its own" + (f", because {why}" if why else "")
@@ -90,6 +91,14 @@ def installed_from() -> str:
     if url.scheme == "file" and Path(unquote(url.path)).exists():
         return unquote(url.path)
     return url.geturl() or f"{_NAME}=={__version__}"
+
+
+def digest() -> str:
+    """Eight letters that stand for this program as it is: a version of which a line was changed is another one."""
+    package, found = Path(__file__).parents[2], hashlib.sha256()
+    for path in sorted(path for path in package.rglob("*") if path.is_file() and path.suffix != ".pyc"):
+        found.update(f"{path.relative_to(package)}\0".encode() + path.read_bytes())
+    return found.hexdigest()[:8]
 
 
 def present_versions() -> list[str]:
