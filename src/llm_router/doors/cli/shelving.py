@@ -4,7 +4,6 @@ They need no running router. What is written is judged before it is written, and
 """
 
 import os
-from collections.abc import Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -191,57 +190,6 @@ def _show(shelved: "list[Shelved]", left: "list[tuple[Recognised, str]]", *, jso
         out.print(output.printable(f"{about.path}: {why}"), style="dim")
     if not shelved and not left:
         typer.echo("No models were found.")
-
-
-def show_configured(config: "Config", model: str) -> dict[str, Any]:
-    """What the configuration and the files tell of a model, printed for people by ``print_configured``."""
-    from llm_router.config.proposal import describe
-    from llm_router.host.gpus import Gauge
-    from llm_router.host.portrait import hide_options, portray
-
-    found = portray(config, model, len(Gauge().gpus))
-    given = config.models[model].model_dump(mode="json", exclude_defaults=True, exclude={"env", "command"})
-    if "args" in given:
-        given["args"] = hide_options(given["args"])
-    about, estimated = found.about, found.estimated
-    return {
-        "backend": found.backend,
-        "engine": found.engine,
-        "entry": given,
-        "file": describe(about) if about is not None else None,
-        "estimate": list(estimated.explain) if estimated is not None else [],
-        "unit": found.unit or None,
-        "argv": list(found.argv),
-        "env": dict(found.env or {}),
-        "files": list(found.files),
-        "problem": found.problem or None,
-    }
-
-
-def print_configured(told: Mapping[str, Any]) -> None:
-    """The same for people."""
-    import json
-    import shlex
-
-    out = output.console()
-    rows = {
-        "backend": told["backend"] if told["backend"] == told["engine"] else f"{told['backend']} ({told['engine']})",
-        "settings": ", ".join(
-            f"{key}: {json.dumps(value)}" for key, value in told["entry"].items() if key != "backend"
-        ),
-        "is": told["file"] or "",
-        "takes": told["estimate"],
-        "unit": told["unit"] or "",
-        "runs": shlex.join(told["argv"]),
-        "with": [f"{name}={value}" for name, value in told["env"].items()],
-        "writes": told["files"],
-        "problem": told["problem"] or "",
-    }
-    for name, value in rows.items():
-        for number, line in enumerate(value if isinstance(value, list) else [value]):
-            if line:
-                style = "red" if name == "problem" else None
-                out.print(f"  {name if number == 0 else '':<10} {output.printable(line)}", style=style, soft_wrap=True)
 
 
 def _backend_for(path: str | None, config: "Config", *, force: bool) -> str | None:

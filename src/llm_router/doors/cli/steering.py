@@ -84,8 +84,8 @@ def models_show(
 
     The first two come from the running router, the others from the configuration and the files on this machine.
     """
+    from llm_router.doors.cli import portraying
     from llm_router.doors.cli.loading import find
-    from llm_router.doors.cli.shelving import print_configured, show_configured
 
     here = _configured(config)
     told = _status(url, key, config, needed=here is None)
@@ -98,13 +98,13 @@ def models_show(
     instances = [row for row in output.rows(told, "instances") if row.get("model") == name]
     failures = [row for row in output.rows(told, "failures") if row.get("model") == name]
     failure = failures[0] if failures else None
-    configured = show_configured(here, name) if here is not None and name in here.models else None
+    configured = portraying.configured(here, name) if here is not None and name in here.models else None
     if json:
         output.print_json({**entry, "instances": instances, "failure": failure, "configured": configured})
         return
     output.show_model(entry, instances, failure)
     if configured is not None:
-        print_configured(configured)
+        portraying.show(configured)
 
 
 def _not_running(config: "Config", name: str) -> dict[str, Any]:
