@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from llm_router.host.install import reach
@@ -68,15 +68,22 @@ def test_accounts_that_are_and_that_will_be() -> None:
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can ask the kernel in another account's name")
 @pytest.mark.slow
 @settings(max_examples=15, deadline=None)
-@given(modes=st.lists(st.integers(0, 0o777), min_size=3, max_size=3))
-def test_the_kernel_says_the_same(modes: list[int], tmp_path_factory: pytest.TempPathFactory) -> None:
+@given(
+    modes=st.lists(st.integers(0, 0o777), min_size=3, max_size=3),
+    owners=st.lists(st.sampled_from([(0, 0), (0, NOBODY.uid), (NOBODY.uid, 0)]), min_size=3, max_size=3),
+)
+@example(modes=[0o044, 0o755, 0o755], owners=[(NOBODY.uid, NOBODY.uid), (0, 0), (0, 0)])
+def test_the_kernel_says_the_same(
+    modes: list[int], owners: list[tuple[int, int]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
     top = tmp_path_factory.mktemp("top")
     for part in (top, *top.parents):
         part.chmod(part.stat().st_mode | 0o111)
     (top / "a" / "b").mkdir(parents=True)
     file = top / "a" / "b" / "f"
     file.touch()
-    for path, mode in zip((file, top / "a" / "b", top / "a"), modes, strict=True):
+    for path, mode, owner in zip((file, top / "a" / "b", top / "a"), modes, owners, strict=True):
+        os.chown(path, *owner)
         path.chmod(mode)
     asking = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "test", "-r", str(file)]
     can = subprocess.run(asking, check=False).returncode == 0
