@@ -13,7 +13,7 @@ FLOORS: dict[str, frozenset[str]] = {
     "formats": frozenset({"core"}),
     "engines": frozenset({"core", "formats", "wire"}),
     "wire": frozenset({"core"}),
-    "config": frozenset({"core", "engines", "formats"}),
+    "config": frozenset({"core", "engines", "formats", "wire"}),
     "sim": frozenset({"core"}),
     "demo": frozenset({"core", "formats", "config"}),
     "host": frozenset({"core", "engines", "wire", "formats", "config"}),

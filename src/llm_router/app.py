@@ -26,7 +26,7 @@ from llm_router.config.load import Config
 from llm_router.config.problems import ConfigError
 from llm_router.core.scheduler import Scheduler
 from llm_router.core.words import InstanceId, ModelName
-from llm_router.doors import api, keys
+from llm_router.doors import api, habits, keys
 from llm_router.doors.reloaded import Reloaded
 from llm_router.doors.views import Running, Views
 from llm_router.engines import registry
@@ -246,6 +246,7 @@ class Router:
         self.config = self._crew.config = config
         self._guard = keys.Guard(config.server.keys)
         self._road.limits = self._limits()
+        self._road.manners = habits.manners(config, self._about)
         devices = self._gauge.devices()
         models = shelf.models(
             config,
@@ -288,7 +289,6 @@ class Router:
         return Limits(
             max_body=section.max_body,
             grace_s=section.shutdown_grace,
-            status_mode=section.status,
             origins=tuple(section.cors_origins),
         )
 

@@ -1,9 +1,20 @@
 from collections.abc import Iterator
 from typing import Any
 
-from llm_router.config.schema import HINTS, Backend, Document, Entry, Key, RequestRules, Scheduler, Server, json_schema
+from llm_router.config.schema import (
+    HINTS,
+    Backend,
+    Client,
+    Document,
+    Entry,
+    Key,
+    RequestRules,
+    Scheduler,
+    Server,
+    json_schema,
+)
 
-SECTIONS = (Document, Server, Key, Scheduler, Backend, Entry, RequestRules)
+SECTIONS = (Document, Server, Key, Client, Scheduler, Backend, Entry, RequestRules)
 
 
 def parts(schema: Any) -> Iterator[dict[str, Any]]:

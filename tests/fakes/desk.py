@@ -20,6 +20,7 @@ class FakeDesk:
     models: tuple[str, ...] = ("m", "other", "org/name")
     aliases: dict[str, str] = field(default_factory=lambda: {"alias": "m"})
     default: str | None = None
+    loaded: tuple[str, ...] = ()
     waited_s: float = 0.0
     loaded_s: float = 0.0
     refusal: Refusal | None = None
@@ -41,6 +42,9 @@ class FakeDesk:
 
     def nearest(self, name: str) -> list[str]:
         return difflib.get_close_matches(name, self.models, 3, 0.0)
+
+    def serving(self) -> tuple[ModelName, ...]:
+        return tuple(ModelName(name) for name in self.loaded)
 
     def arrive(self, wish: Wish, waiter: Waiter) -> TicketId:
         ticket = TicketId(next(self._numbers))

@@ -18,6 +18,7 @@ from fakes.backend import Backend, Script
 from fakes.desk import FakeDesk
 from llm_router.host.front import Front, RoadConfig
 from llm_router.host.road import Guard, Limits, Road, open_guard
+from llm_router.wire.manners import Manners
 
 
 @dataclass
@@ -177,13 +178,18 @@ async def _echo(request: Request) -> JSONResponse:
 
 @contextlib.asynccontextmanager
 async def roadside(
-    script: Script, *, hold: bool = False, guard: Guard = open_guard, **limits: Any
+    script: Script,
+    *,
+    hold: bool = False,
+    guard: Guard = open_guard,
+    manners: Manners | None = None,
+    **limits: Any,
 ) -> AsyncIterator[Roadside]:
     """A road in front of an engine that plays ``script``. At its end nothing may be left."""
     loop = asyncio.get_running_loop()
     async with Backend(script) as backend:
         desk = FakeDesk(port=backend.port, hold=hold)
-        road = Road(desk, Limits(**limits), guard=guard)
+        road = Road(desk, Limits(**limits), guard=guard, manners=manners)
         app = Starlette(routes=[Route("/v1/models", _models), Route("/echo", _echo, methods=["POST"])])
         config = RoadConfig(app, http=Front, ws="none", lifespan="off", access_log=False, log_config=None)
         config.road = road

@@ -9,6 +9,7 @@ from fakes.backend import DONE, Talk, chunk, usage
 from fakes.roadside import Reply, post, roadside
 from llm_router.core.words import EndReason, ModelName, Notice, Outcome, Reason, Refusal, Stage
 from llm_router.wire.dialect import Dialect
+from llm_router.wire.manners import Manners
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 STREAM = {**CHAT, "stream": True}
@@ -376,7 +377,7 @@ async def test_status_can_be_switched_off_and_be_comments() -> None:
 
 @pytest.mark.slow
 async def test_a_whole_answer_is_held_no_longer_than_the_limit() -> None:
-    async with roadside(stream, hold=True, hold_s=0.1) as side:
+    async with roadside(stream, hold=True, manners=Manners(hold_s=0.1)) as side:
         side.desk.news = Notice(ModelName("m"), Stage.loading, 3.0, percent=10.0, left_s=25.0)
         reply = await side.ask(CHAT)
         assert (reply.status, reply.header("retry-after")) == (503, "25")
@@ -568,15 +569,39 @@ async def test_a_stream_whose_framing_is_lost_ends_with_an_error() -> None:
         assert error_of(await client.read())["code"] == "engine_answered_badly"
 
 
-async def test_a_truncated_json_answer_never_looks_whole() -> None:
+async def test_a_truncated_json_answer_becomes_an_error_while_it_can() -> None:
     async def script(talk: Talk) -> None:
         await talk.send(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 50\r\n\r\n{")
         talk.close()
 
     async with roadside(script) as side:
         reply = await side.ask(CHAT)
+        assert (reply.status, reply.json()["error"]["code"]) == (502, "engine_broke_off")
+        assert side.desk.released[0].outcome is Outcome.failed
+
+
+@pytest.mark.parametrize("length", [b"content-length: 5000000", b"transfer-encoding: chunked"])
+async def test_a_truncated_json_answer_never_looks_whole(length: bytes) -> None:
+    async def script(talk: Talk) -> None:
+        await talk.send(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n%b\r\n\r\n" % length)
+        await talk.send(b"1\r\n{\r\n")
+        talk.close()
+
+    async with roadside(script) as side:
+        reply = await side.ask(CHAT)
         assert not reply.complete
         assert side.desk.released[0].outcome is Outcome.failed
+
+
+async def test_a_whole_answer_has_its_speed_above_it() -> None:
+    async def script(talk: Talk) -> None:
+        timings = {"predicted_per_second": 20.0, "prompt_per_second": 300.5, "predicted_n": 2, "prompt_n": 3}
+        await talk.json({"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2}, "timings": timings})
+
+    async with roadside(script) as side:
+        reply = await side.ask(CHAT)
+        names = ("tokens", "tokens-per-second", "prompt-tokens", "prompt-tokens-per-second")
+        assert [reply.header(f"x-llm-router-{name}") for name in names] == ["2", "20.0", "3", "300.5"]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ from llm_router.wire import join
 from llm_router.wire.answer import EventAnswer, PlainAnswer, Terms
 from llm_router.wire.chunks import ChunkAnswer
 from llm_router.wire.events import MessagesAnswer, ResponsesAnswer
-from llm_router.wire.forms import Collected, Joined, answer_for, engine_fault
+from llm_router.wire.errors import of_engine
+from llm_router.wire.forms import Collected, Joined, answer_for
 from llm_router.wire.paths import Api
 from llm_router.wire.status import face
 
@@ -19,6 +20,7 @@ def test_each_api_has_its_reader() -> None:
         Api.completions: ChunkAnswer,
         Api.responses: ResponsesAnswer,
         Api.messages: MessagesAnswer,
+        Api.ollama: EventAnswer,
         Api.other: EventAnswer,
     }
     assert type(answer_for(Api.chat, False, b"application/json", Terms())) is PlainAnswer
@@ -37,7 +39,7 @@ def test_each_api_has_its_reader() -> None:
     ],
 )
 def test_the_errors_of_all_engines_are_read(body: bytes, message: str, code: str) -> None:
-    fault = engine_fault(400, body)
+    fault = of_engine(400, body)
     assert (fault.message, fault.code, fault.status) == (message, code, 400)
 
 

@@ -68,20 +68,6 @@ def test_joining_and_usage_are_asked_for_where_they_may_be() -> None:
     assert not order.hides_usage(read(b"/v1/messages", b'{"model":"m","stream":true}'), dialect)
 
 
-def test_how_the_client_wants_to_be_told() -> None:
-    assert order.status_mode({b"x-router-status": b" None "}, "event") == "off"
-    assert order.status_mode({b"x-llm-router-status": b"comment"}, "event") == "comment"
-    assert order.status_mode({b"x-router-status": b"loudly"}, "event") == "event"
-    assert order.status_mode({}, "comment") == "comment"
-
-
-def test_the_task_header_beats_the_guess() -> None:
-    asked = read(b"/v1/chat/completions", b"{}").asked
-    assert order.is_background({b"x-router-task": b"tags_generation"}, asked)
-    assert not order.is_background({b"x-router-task": b"query_generation"}, asked)
-    assert not order.is_background({}, asked)
-
-
 def test_only_what_the_engine_accepts_on_this_path_is_passed() -> None:
     dialect = Dialect(accepts={"/v1/chat/completions": frozenset({"model", "messages"})})
     body = b'{"model":"m","messages":[],"top_k":5,"brand_new":{}}'

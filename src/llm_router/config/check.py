@@ -13,6 +13,7 @@ from llm_router.engines import registry
 from llm_router.engines.command import Command
 from llm_router.engines.engine import Parkable
 from llm_router.engines.serviced import EDITED, is_service, service_name
+from llm_router.wire.params import Rules
 
 #: The engine of models that bring their own command; it needs no entry under ``backends``.
 COMMAND: Final = Command.name
@@ -94,6 +95,7 @@ def _check_model(
             yield Problem(
                 tree.place((*here, "aliases", index)), f"cannot use {alias!r} as an alias: write printable characters"
             )
+    yield from _check_request(tree, name, entry)
     backend = backend_name(entry, document.backends)
     known = {*document.backends, *engines, *(word for word, name in registry.SPELLINGS.items() if name in engines)}
     if backend is None:
@@ -110,6 +112,14 @@ def _check_model(
         )
     else:
         yield from _check_what_runs(tree, name, entry, backend, document)
+
+
+def _check_request(tree: Tree, name: str, entry: Entry) -> Iterator[Problem]:
+    rules = entry.request
+    try:
+        Rules.of(rules.force, rules.default, rules.drop)
+    except ValueError as error:
+        yield Problem(tree.place(("models", name, "request"), key=True), f"{error}")
 
 
 def _check_what_runs(tree: Tree, name: str, entry: Entry, backend_word: str, document: Document) -> Iterator[Problem]:

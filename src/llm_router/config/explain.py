@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from llm_router.config.problems import Problem, did_you_mean, nearest
-from llm_router.config.schema import HINTS, Backend, Document, Entry, Key, RequestRules, Scheduler, Server
+from llm_router.config.schema import HINTS, Backend, Client, Document, Entry, Key, RequestRules, Scheduler, Server
 from llm_router.config.tree import Path, Tree
 
 _WANTED: Final = {
@@ -70,6 +70,8 @@ def _known_keys(path: Path) -> Iterable[str]:
             section = Server
         case ("server", "keys", _):
             section = Key
+        case ("server", "clients", _):
+            section = Client
         case ("scheduler",):
             section = Scheduler
         case ("backends", _):

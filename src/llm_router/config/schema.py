@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from llm_router.config.values import Duration, Env, Gpus, Idle, Memory, Port, Size, Words, read_keys
+from llm_router.config.values import Duration, Env, Gpus, Idle, Memory, Pattern, Port, Size, Words, read_keys
 from llm_router.core.words import Settings
 
 
@@ -17,6 +17,12 @@ class Section(BaseModel):
     """What all sections share: no unknown keys, no guessed types, no change after loading."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
+
+
+#: How a waiting client is told; the words are those of the header `X-Router-Status`.
+Mode = Literal["event", "content", "reasoning", "comment", "off"]
+#: What becomes of requests that nobody waits for.
+Background = Literal["ride", "steer", "refuse"]
 
 
 class Key(Section):
@@ -30,6 +36,23 @@ class Key(Section):
     """Whether it may load, unload and reconfigure."""
     models: tuple[str, ...] | None = None
     """The models it may use; all of them if not given."""
+    status: Mode | None = None
+    """How its waiting requests are told; wins over `clients`, the model's and the server's `status`."""
+    background: bool = False
+    """Nobody waits for its requests: they never cause a switch."""
+
+
+class Client(Section):
+    """What is different for the clients that name themselves so."""
+
+    user_agent: Pattern
+    """How their `User-Agent` begins, in any case; `/REGEX/` is looked for anywhere in it."""
+    status: Mode | None = None
+    """How their waiting requests are told; wins over the model's and the server's `status`."""
+    background: bool = False
+    """Nobody waits for their requests: they never cause a switch."""
+    keep_alive: bool | None = None
+    """As the server's `keep_alive`, for them."""
 
 
 class Server(Section):
@@ -55,8 +78,20 @@ class Server(Section):
     """How much the router writes to its log."""
     state_dir: str | None = None
     """Folder for instances, logs, journal and history; by default below `~/.local/state` (or `$STATE_DIRECTORY`)."""
-    status: Literal["event", "comment", "off"] = "event"
-    """How waiting clients are told: `event` puts status events into the stream, `comment` only keeps it alive, `off` sends nothing."""
+    status: Mode = "event"
+    """How waiting clients are told: by `event`s beside the answer, as lines in its `content` or `reasoning`, by `comment`s, or not at all (`off`)."""
+    plain_lines: bool = False
+    """Write the lines of `content` and `reasoning` without their invisible marks: the exact old text, which is then recognised by its grammar."""
+    clients: tuple[Client, ...] = ()
+    """Rules for clients by their `User-Agent`; the first that fits counts."""
+    background: Background = "ride"
+    """Requests that nobody waits for (titles, tags): `ride` with the requests they belong to, `steer` them to a loaded model, or `refuse` them."""
+    hold: Annotated[Duration, Field(gt=0)] | None = None
+    """How long a request for a whole answer is held while its model comes, then it gets 503 with `loading`; by default as long as it takes."""
+    keep_alive: bool = False
+    """Send a space every 10 s to who waits for a whole JSON answer; its status is then 200 whatever comes."""
+    list_aliases: bool = False
+    """List the models under their aliases too."""
     load_timeout: Annotated[Duration, Field(gt=0)] = 180.0
     """How long a model may load before the start counts as failed."""
     shutdown_grace: Duration = 30.0
@@ -127,6 +162,8 @@ class Scheduler(Section):
     """Memory that stays free on each device beside the known footprints."""
     background_hold: Duration = _RULES.background_hold_s
     """How long a background request (a chat's title, tags) waits for its model before it is refused."""
+    background_pause: Duration = _RULES.background_pause_s
+    """How long it waits on a loaded model that is idle, so that the request it belongs to comes first."""
 
 
 class Backend(Section):
@@ -236,6 +273,14 @@ class Entry(Section):
     """Keep it out of the list of models; it can still be asked for."""
     request: RequestRules = RequestRules()
     """Rules for the fields of requests."""
+    status: Mode | None = None
+    """How requests that wait for it are told; wins over the server's `status`."""
+    background: Background | None = None
+    """What becomes of its requests that nobody waits for; wins over the server's `background`."""
+    always_background: bool = False
+    """Nobody waits for any of its requests: a small model for side jobs that must never cause a switch."""
+    merge_user_messages: bool = False
+    """Join user messages that follow each other, for chat templates that refuse them."""
 
 
 class Document(Section):

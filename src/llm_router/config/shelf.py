@@ -69,6 +69,7 @@ def settings(config: Config) -> Settings:
         queue_limit=rules.queue_limit,
         margin=rules.margin,
         background_hold_s=rules.background_hold,
+        background_pause_s=rules.background_pause,
     )
 
 

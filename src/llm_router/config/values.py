@@ -4,6 +4,7 @@ This file knows how one value is read and what is wrong with it. It does not kno
 Validators raise ``ValueError`` only, because that is what pydantic collects.
 """
 
+import re
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -142,6 +143,28 @@ Gpus = Annotated[
         }
     ),
 ]
+
+
+def _pattern(value: str) -> str:
+    try:
+        compiled(value)
+    except re.error as error:
+        raise ValueError(f"cannot use {value!r} as a pattern: {error}") from None
+    return value
+
+
+#: The beginning of a text, or ``/REGEX/``; ``compiled`` makes it usable.
+Pattern = Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_pattern)]
+
+
+def compiled(pattern: str) -> re.Pattern[str]:
+    """What to ``search`` for: a regular expression between slashes, else the beginning of the text, in any case.
+
+    Raises ``re.error``.
+    """
+    if len(pattern) > 2 and pattern.startswith("/") and pattern.endswith("/"):
+        return re.compile(pattern[1:-1])
+    return re.compile("^" + re.escape(pattern), re.IGNORECASE)
 
 
 def hashed(key: str) -> str:

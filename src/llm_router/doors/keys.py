@@ -8,6 +8,7 @@ this machine. Keys are compared by hash, in constant time, and never kept, logge
 import hmac
 import ipaddress
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Final
 
 from llm_router.config.schema import Key
@@ -70,11 +71,17 @@ class Guard:
     def __call__(self, path: str, headers: Headers, peer: str) -> Visitor | Fault:
         visitor = open_guard(path, headers, peer)
         if not self.keys:
-            return visitor
+            return replace(visitor, operator=is_loopback(peer))
         key = match(self.keys, offered(headers))
         if key is None:
             return NO_KEY
-        return Visitor(visitor.caller if visitor.caller != peer else f"{key.name or 'key'}@{peer}")
+        return Visitor(
+            visitor.caller if visitor.caller != peer else f"{key.name or 'key'}@{peer}",
+            models=key.models,
+            status=key.status or "",
+            background=key.background,
+            operator=key.admin,
+        )
 
     def reader(self, headers: Headers) -> Fault | None:
         """May this request look at the router?"""

@@ -17,6 +17,7 @@ from typing import Final
 from llm_router.core import commands as do
 from llm_router.core import events as ev
 from llm_router.core import story
+from llm_router.core.instance import State
 from llm_router.core.scheduler import Scheduler
 from llm_router.core.snapshot import Snapshot
 from llm_router.core.words import (
@@ -100,6 +101,10 @@ class Conductor:
     def names(self) -> list[str]:
         """Every name and alias that can be asked for."""
         return list(self._names)
+
+    def serving(self) -> tuple[ModelName, ...]:
+        ready = [inst for inst in self.snapshot().instances if inst.state is State.ready]
+        return tuple(inst.model for inst in sorted(ready, key=lambda inst: -(inst.last_used or 0.0)))
 
     def arrive(self, wish: Wish, waiter: Waiter) -> TicketId:
         ticket = TicketId(next(self._numbers))

@@ -28,13 +28,14 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What a request asks for."""
+    """What a request asks for. ``keep_s``: how long the model should stay after the answer, ``inf`` for ever."""
 
     model: ModelName
     caller: str = ""
     priority: int = 0
     background: bool = False
     patience_s: float | None = None
+    keep_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,10 @@ class Desk(Protocol):
 
     def nearest(self, name: str) -> list[str]:
         """At most three known names that resemble this one, most similar first."""
+        ...
+
+    def serving(self) -> tuple[ModelName, ...]:
+        """The models that would be served at once, the one used last first."""
         ...
 
     def arrive(self, wish: Wish, waiter: Waiter) -> TicketId:

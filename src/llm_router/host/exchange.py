@@ -8,11 +8,13 @@ the bytes of an answer mean. A lease is given back exactly once, by whatever roa
 import asyncio
 import time
 from enum import Enum
+from functools import partial
 from typing import Final
 
 from llm_router.core.words import EndReason, ModelName, Notice, Outcome, Refusal, TicketId
 from llm_router.host import desk as seam
 from llm_router.host.connection import Sending, Trouble
+from llm_router.host.hearing import Asking, Hearing, hear
 from llm_router.host.incoming import Client, Request
 from llm_router.host.record import record
 from llm_router.host.reply import Reply
@@ -20,13 +22,15 @@ from llm_router.host.road import Road
 from llm_router.host.speaker import Speaker
 from llm_router.host.tunnel import Tunnel
 from llm_router.host.upstream import authority
-from llm_router.wire import access, errors, heads, order, sse, status
+from llm_router.wire import access, errors, faces, heads, ollama, ollama_answer, order, sse
 from llm_router.wire.answer import Answer, PlainAnswer, Terms
 from llm_router.wire.errors import BadRequestError, Fault
 from llm_router.wire.forms import Collected, Joined, answer_for
-from llm_router.wire.order import Order
-from llm_router.wire.paths import Api
+from llm_router.wire.interpreters import Scene
+from llm_router.wire.translated import Kept, TranslatedAnswer, Turn
 
+_JSON: Final = b"content-type: application/json\r\n"
+_STREAM: Final = b"content-type: %b\r\ncache-control: no-cache\r\n"
 #: How often a request is tried again by what befell it before any answer: an engine
 #: that has just died refuses connections until its end is known; one that died of the request must not kill many.
 _TRIES: Final = {"engine_unreachable": 20, "engine_broke_off": 1}
@@ -56,7 +60,6 @@ class Exchange:
         self._reply = Reply(
             client.transport, old=request.old, head_only=request.method == b"HEAD", keep=request.keep_alive
         )
-        self._wish: seam.Wish | None = None
         self._tries = 0
         self._ticket: TicketId | None = None
         self._lease: seam.Lease | None = None
@@ -65,10 +68,16 @@ class Exchange:
         self._timer: asyncio.TimerHandle | None = None
         self._terms = Terms(asked_at=self._began)
         self._speaker = Speaker(self._reply, self._terms, road.limits, self._news)
-        self._order: Order | None = None
+        self._hearing: Hearing | None = None
+        self._asking: Asking | None = None
         self._model = ModelName("")
-        self._path = request.path
         self._talks = False
+        #: The head of an answer that is kept until it is whole, and what makes a Unix time of the loop's clock.
+        self._kept_lines: list[bytes] = []
+        self._epoch = 0.0
+        #: Spaces were sent to a client that waits for a whole answer, so that its head is out; when the last was.
+        self._spaced = False
+        self._spaced_at = self._began
         self._status = 0
         self._first: float | None = None
         self._asked = self._began
@@ -83,45 +92,39 @@ class Exchange:
 
     def begin(self) -> None:
         """The request is whole: find its model and take a place in line."""
+        wall = time.time()
         try:
-            self._order = order.read(
-                self._request.route,
-                self._request.query,
-                self._request.fields.get(b"content-type", b""),
-                self._request.body,
-            )
-            self._find(self._order)
+            heard = hear(self._request, self._road, self._id, int(wall))
         except BadRequestError as error:
             self._refuse(error.fault)
             return
-        asked = self._order.asked
-        mode = order.status_mode(self._request.fields, self._road.limits.status_mode)
-        api = self._request.route.api
-        self._talks = asked.stream and api is not Api.other
-        self._speaker.model = self._model
-        if asked.stream:
-            self._terms.face = status.face(api, mode, self._id, self._model, int(time.time()))
-        self._terms.closing = not asked.structured
-        self._terms.choices = asked.choices
-        self._terms.wants_usage = asked.wants_usage
-        background = order.is_background(self._request.fields, asked)
-        visitor = self._request.visitor
-        self._began = self._terms.asked_at = self._loop.time()
-        self._wish = seam.Wish(self._model, visitor.caller, visitor.priority, background)
+        self._hearing = heard
+        self._model = self._speaker.model = heard.model
+        self._talks = heard.talks
+        terms, asked = self._terms, heard.order.asked
+        terms.face = heard.face
+        terms.closing = not asked.structured
+        terms.choices = asked.choices
+        terms.wants_usage = asked.wants_usage
+        self._began = self._spaced_at = terms.asked_at = self._loop.time()
+        self._epoch = wall - self._began
+        if heard.only is not None and heard.only.keep_s == 0 and self._model not in self._road.desk.serving():
+            self._answer_only(heard.only, unloaded=True)
+            return
         self._line_up()
 
     def _line_up(self) -> None:
         """Take a place in line; the grant or the refusal may come before this returns."""
-        assert self._wish is not None
+        assert self._hearing is not None
         self._place = Place.waiting
-        ticket = self._road.desk.arrive(self._wish, self)
+        ticket = self._road.desk.arrive(self._hearing.wish, self)
         if self._place is not Place.waiting:
             return
         self._ticket = ticket
         if self._talks and self._terms.face is not None:
             self._timer = self._loop.call_later(self._road.limits.commit_s, self._commit)
-        elif self._road.limits.hold_s is not None:
-            self._timer = self._loop.call_later(self._road.limits.hold_s, self._let_go)
+        elif self._road.manners.hold_s is not None:
+            self._timer = self._loop.call_later(self._road.manners.hold_s, self._let_go)
 
     def _line_up_again(self) -> None:
         """The engine was dead when the request came to it. Nothing was answered, so nothing is lost by another try:
@@ -132,17 +135,6 @@ class Exchange:
         self._speaker.line = self._terms.opened
         self._place = Place.waiting
         self._timer = self._loop.call_later(self._road.limits.again_s, self._line_up)
-
-    def _find(self, found: Order) -> None:
-        desk = self._road.desk
-        for name, path in found.models:
-            model = desk.find(name)
-            if model is not None:
-                self._model, self._path = model, path
-                return
-        first = found.models[0][0]
-        nearest = desk.nearest(first)
-        raise _UnusableError(errors.unknown_model(first, nearest) if first else errors.no_model(nearest))
 
     def _commit(self) -> None:
         """The wait is long enough to be told: from here on the answer is a stream with status 200."""
@@ -170,14 +162,27 @@ class Exchange:
     def tick(self, now: float) -> None:
         """About once a second: whatever has to be said for the sake of time."""
         if not self._talks:
-            return
-        if self._place is Place.waiting:
+            if self._hearing is not None and self._hearing.patient:
+                self._space(now)
+        elif self._place is Place.waiting:
             self._speaker.tell(now)
         elif self._place is Place.asking and not self._reply.begun:
             if now - self._asked > self._road.limits.silence_s:
-                self._speak(f"{self._model} is reading the prompt")
+                self._speak(self._speaker.reading())
         elif self._place is not Place.over and (self._answer is None or self._answer.spoken):
             self._speaker.breathe(now)
+
+    def _space(self, now: float) -> None:
+        """A sign of life that JSON permits before a value. The answer's status is promised with the first."""
+        silent = self._answer is None or isinstance(self._answer, Joined | Kept)
+        if self._place is Place.over or not silent or now - self._spaced_at < self._road.limits.silence_s:
+            return
+        self._spaced_at = now
+        if not self._spaced:
+            self._spaced = True
+            self._status = 200
+            self._reply.begin(200, [_JSON, b"x-llm-router-keep-alive: whitespace\r\n", *self._own_lines()], None)
+        self._reply.body(b" ")
 
     # What the desk says
 
@@ -190,7 +195,8 @@ class Exchange:
             return
         if self._speaker.notice is None:
             self._speaker.news()
-        self._refuse(errors.refusal(refusal, self._speaker.notice))
+        operator = self._request.visitor.operator
+        self._refuse(errors.refusal(refusal, self._speaker.notice, operator=operator))
 
     def granted(self, lease: seam.Lease) -> None:
         self._lease = lease
@@ -210,6 +216,9 @@ class Exchange:
             for data in self._early:
                 self._tunnel.from_client(data)
             self._tunnel.open(lease.host, lease.port, self._head(lease, None))
+            return
+        if self._hearing is not None and self._hearing.only is not None:
+            self._answer_only(self._hearing.only)
             return
         try:
             self._send(lease)
@@ -231,29 +240,30 @@ class Exchange:
     # Asking the engine
 
     def _send(self, lease: seam.Lease) -> None:
-        found = self._order
-        assert found is not None
-        join = None
-        if order.may_join(found, lease.dialect):
-            join = self._road.join(found.route.path.decode())
-        body = order.body_for(found, self._request.body, lease.dialect, lease.model, join is not None)
-        self._terms.hide_usage = order.hides_usage(found, lease.dialect)
-        if join is not None:
-            self._answer = Joined(join, self._terms)
+        assert self._hearing is not None
+        asking = self._asking = self._hearing.ask(lease, self._request.body, self._road.join)
+        if asking.answer is not None:
+            self._answer_at_once(asking.answer)
+            return
+        body = asking.body
+        self._terms.hide_usage = order.hides_usage(asking.order, lease.dialect)
+        if asking.joiner is not None:
+            self._answer = Joined(asking.joiner, self._terms, self._turn(), self._epoch)
         has_body = bool(body) or self._request.method in (b"POST", b"PUT", b"PATCH")
         head = self._head(lease, len(body) if has_body else None)
         self._sending = Sending(head, body, self, no_body=self._request.method == b"HEAD")
         self._road.pools.send(lease.host, lease.port, self._sending)
 
     def _head(self, lease: seam.Lease, length: int | None) -> bytes:
-        found = self._order
-        assert found is not None
+        assert self._hearing is not None
+        asking = self._asking
+        found, path = (asking.order, asking.path) if asking else (self._hearing.order, self._hearing.path)
         extra = [*lease.dialect.headers, ("x-request-id", self._id)]
         if found.asked.json:
             extra.append(("content-type", "application/json"))
         return heads.request_head(
             self._request.method,
-            order.target_for(found, self._path, lease.dialect, lease.model),
+            order.target_for(found, path, lease.dialect, lease.model),
             self._request.headers,
             authority(lease.host, lease.port),
             length,
@@ -277,17 +287,44 @@ class Exchange:
             self._status = 200
             return  # to be joined: its head is written when it is whole
         self._status = status
-        raw = self._request.route.raw
-        self._answer = answer_for(self._request.route.api, events and not raw, kind, self._terms)
-        if self._terms.opened:
+        self._answer = self._reader(status, kind, length, events=events)
+        if self._terms.opened or self._spaced:
             return
+        if isinstance(self._answer, TranslatedAnswer):
+            lines = [_STREAM % self._answer.content_type]
+        else:
+            lines = heads.answer_headers(headers, self._road.limits.trust_pages)
         if not isinstance(self._answer, PlainAnswer):
             length = None
-        lines = heads.answer_headers(headers, self._road.limits.trust_pages)
         if events:
             lines.append(b"x-accel-buffering: no\r\n")
+        if isinstance(self._answer, Kept):
+            self._kept_lines = lines
+            return
         overhead = max(0.0, self._asked - self._began - self._terms.waited_s) + self._loop.time() - now
         self._reply.begin(status, [*lines, *self._own_lines(overhead)], length)
+
+    def _reader(self, status: int, kind: bytes, length: int | None, *, events: bool) -> Answer:
+        """What reads the engine's answer."""
+        route, asking = self._request.route, self._asking
+        if asking is None or asking.interpreter is None:
+            whole = length if status == 200 else None
+            return answer_for(route.api, events and not route.raw, kind, self._terms, whole)
+        if not (events and status == 200):
+            return Kept(self._terms, status, self._turn(), self._epoch)
+        scene = self._scene()
+        face = self._terms.face or faces.for_errors(route.api, self._id, self._model, int(scene.started))
+        return TranslatedAnswer(self._terms, asking.interpreter.stream(scene), face, self._epoch)
+
+    def _scene(self) -> Scene:
+        terms = self._terms
+        started = self._began + self._epoch
+        return Scene(self._id, self._model, started, terms.loaded_s, terms.face, terms.opened)
+
+    def _turn(self) -> Turn | None:
+        """What puts a whole answer into the client's form, if that is another one."""
+        interpreter = self._asking.interpreter if self._asking else None
+        return None if interpreter is None else partial(interpreter.whole, self._scene())
 
     def received(self, data: bytes) -> None:
         answer = self._answer
@@ -311,8 +348,8 @@ class Exchange:
         assert answer is not None
         self._sending = None
         out = answer.end(self._loop.time())
-        if isinstance(answer, Joined):
-            self._close_joined(answer)
+        if isinstance(answer, Joined | Kept):
+            self._close_whole(answer)
             return
         if out:
             self._speaker.finish_line(self._loop.time())
@@ -369,13 +406,35 @@ class Exchange:
         """The request gets no instance."""
         self._break(fault, Outcome.failed)
 
-    def _close_joined(self, answer: Joined) -> None:
+    def _close_whole(self, answer: Joined | Kept) -> None:
         if answer.fault is not None:
-            self._break(answer.fault, Outcome.failed)
+            self._break(answer.fault, Outcome.failed if answer.fault.status >= 500 else Outcome.done)
             return
-        lines = [b"content-type: application/json\r\n", *self._own_lines(), *answer.lines()]
-        self._reply.whole(200, lines, answer.result)
+        translated = self._asking is not None and self._asking.interpreter is not None
+        lines = [_JSON] if translated or isinstance(answer, Joined) else self._kept_lines
+        overhead = max(0.0, self._asked - self._began - self._terms.waited_s)
+        self._write_whole(self._status, [*lines, *self._own_lines(overhead), *answer.lines()], answer.result)
         self._close()
+
+    def _write_whole(self, status: int, lines: list[bytes], body: bytes) -> None:
+        """A whole body, behind the spaces that were sent while it was waited for."""
+        if self._spaced:
+            self._reply.body(body)
+            self._reply.end()
+        else:
+            self._reply.whole(status, lines, body)
+
+    def _answer_at_once(self, body: bytes) -> None:
+        """Without asking an engine."""
+        self._status = 200
+        self._write_whole(200, [_JSON, *self._own_lines()], body)
+        self._over(Outcome.done)
+
+    def _answer_only(self, only: ollama.Asked, *, unloaded: bool = False) -> None:
+        """The model is there, or is not: more was not asked for."""
+        at = self._loop.time() + self._epoch
+        gone = unloaded or only.keep_s == 0
+        self._answer_at_once(ollama_answer.loaded(only.form, only.model, at, unloaded=gone))
 
     def _close(self) -> None:
         """The client has all it gets."""
@@ -400,14 +459,15 @@ class Exchange:
             reply.abort()
         elif not reply.begun:
             self._status = fault.status
-            messages = self._request.route.api is Api.messages or self._path.startswith(b"/v1/messages")
-            body = errors.anthropic_body(fault) if messages else errors.openai_body(fault)
+            body = self._fault_body(fault)
             lines = [b"%b: %b\r\n" % header for header in errors.headers(fault)]
             reply.whole(fault.status, [*lines, *self._own_lines()], body)
+        elif self._spaced:
+            self._write_whole(200, [], self._fault_body(fault))
         elif self._answer is None or isinstance(self._answer, Collected):
             face = self._terms.face
             if face is not None:
-                self._speaker.finish_line(self._loop.time())
+                self._speaker.finish_line(self._loop.time(), served=self._lease is not None)
                 reply.body(face.error(fault))
             reply.end()
         elif self._answer.spoken:
@@ -417,6 +477,10 @@ class Exchange:
         else:
             reply.abort()
         self._over(outcome)
+
+    def _fault_body(self, fault: Fault) -> bytes:
+        path = self._hearing.path if self._hearing and self._request.route.raw else self._request.path
+        return errors.body_for(path, fault)
 
     def _over(self, outcome: Outcome) -> None:
         self._place = Place.over
@@ -440,7 +504,7 @@ class Exchange:
         lease, self._lease = self._lease, None
         if lease is None:
             return
-        asked = self._order is not None and self._order.asked.stream
+        asked = self._hearing is not None and self._hearing.order.asked.stream
         self._road.desk.release(
             lease.ticket,
             record(
@@ -461,17 +525,11 @@ class Exchange:
         lines = heads.own_lines(self._id, self._model)
         if lease is not None:
             lines += heads.lease_lines(lease.instance, lease.waited_s, lease.loaded_s, overhead)
+        if self._hearing is not None and (told := self._hearing.told(self._asking)):
+            lines.append(told)
         return lines + access.answer(self._request.origin) if self._request.origin else lines
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-
-
-class _UnusableError(BadRequestError):
-    """Carries a fault that is made already."""
-
-    def __init__(self, fault: Fault) -> None:
-        super().__init__(fault.message)
-        self.fault = fault

@@ -15,6 +15,7 @@ from llm_router.host.upstream import Pools
 from llm_router.wire.errors import Fault
 from llm_router.wire.heads import Headers
 from llm_router.wire.join import Joiner, joiner
+from llm_router.wire.manners import Manners
 
 _SWEEP_S: Final = 1.0
 
@@ -26,7 +27,7 @@ class Limits:
     ``waiting_bytes`` bounds the bodies of all requests that are held at a time. ``head_s`` is the time for a
     head, ``body_s`` the longest pause in a body, ``first_s`` the time for the first byte on a connection,
     ``idle_s`` the rest between two requests. ``commit_s``: a wait shorter than this stays unseen.
-    ``again_s`` is the pause before a request that met a dead engine asks again. ``hold_s``: a request for a whole answer waits no longer, ``None``: as long as its patience.
+    ``again_s`` is the pause before a request that met a dead engine asks again.
     ``grace_s`` is what running answers get at a shutdown. ``origins`` are web origins besides this
     machine's. ``trust_pages``: engines' web pages may act as the router's own.
     """
@@ -47,19 +48,25 @@ class Limits:
     silence_s: float = 8.0
     note_s: float = 3.0
     again_s: float = 0.1
-    hold_s: float | None = None
     grace_s: float = 30.0
-    status_mode: str = "event"
     origins: tuple[str, ...] = ()
     trust_pages: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """Who asks, as far as it was found out: a word for the history and the line, and a priority."""
+    """Who asks, as far as it was found out: a word for the history and the line, and a priority.
+
+    ``models`` are the only ones it may use, ``None``: any. ``status`` is how it wants to be told of a wait, ``""``
+    if its key does not say. ``background``: nobody waits for its requests. ``operator``: it may see logs.
+    """
 
     caller: str
     priority: int = 0
+    models: tuple[str, ...] | None = None
+    status: str = ""
+    background: bool = False
+    operator: bool = False
 
 
 class Guard(Protocol):
@@ -98,12 +105,15 @@ class Road:
         *,
         pools: Pools | None = None,
         guard: Guard = open_guard,
+        manners: Manners | None = None,
         join: Callable[[str], Joiner | None] = joiner,
     ) -> None:
         self.desk = desk
         self.limits = limits or Limits()
         self.pools = pools or Pools()
         self.guard = guard
+        #: Replaced as a whole when the configuration changes.
+        self.manners = manners or Manners()
         self.join = join
         self.held_bytes = 0
         self.exchanges: set[Ending] = set()

@@ -13,10 +13,9 @@ from llm_router.host.road import Limits
 from llm_router.wire import notices
 from llm_router.wire.answer import Terms
 from llm_router.wire.status import Pace
+from llm_router.wire.wording import STATUS, Words
 
-_STREAM_LINES: Final = (
-    b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
-)
+_STREAM_LINES: Final = b"content-type: %b\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
 
 
 class Speaker:
@@ -39,7 +38,17 @@ class Speaker:
     def news(self) -> str:
         """What there is to tell now."""
         self.notice = self._ask()
-        return f"Waiting for {self.model}" if self.notice is None else notices.describe(self.notice)
+        words = self._words
+        return words.waiting(self.model) if self.notice is None else words.told(self.notice)
+
+    def reading(self) -> str:
+        """The engine is silent for long."""
+        return self._words.reading(self.model)
+
+    @property
+    def _words(self) -> Words:
+        face = self._terms.face
+        return STATUS if face is None else face.words
 
     def open(self, text: str, lines: list[bytes], now: float) -> None:
         """Begin the answer, as a stream with status 200; ``lines`` are more of its head."""
@@ -47,7 +56,7 @@ class Speaker:
         assert face is not None
         self._due(text, now)
         self._terms.opened = self.line = True
-        self._reply.begin(200, [_STREAM_LINES, *lines], None)
+        self._reply.begin(200, [_STREAM_LINES % face.content_type, *lines], None)
         self._reply.body(face.opening(text))
 
     def tell(self, now: float) -> None:
@@ -70,14 +79,15 @@ class Speaker:
         """The engine spoke."""
         self._pace.wrote(now)
 
-    def finish_line(self, now: float) -> None:
-        """The wait is over: the last status, before the first token or the error."""
+    def finish_line(self, now: float, *, served: bool = True) -> None:
+        """The wait is over: the last status, before the first token or, not ``served``, the error."""
         face = self._terms.face
         if face is None or not self.line:
             return
         self.line = False
         waited = self._terms.waited_s
-        note = notices.ready(self.model, waited) if waited > self._limits.note_s else None
+        noted = served and (face.lasting or waited > self._limits.note_s)
+        note = face.words.ready(self.model, waited) if noted else None
         self._pace.wrote(now)
         self._reply.body(face.last(note))
 

@@ -17,7 +17,9 @@ _ADDRESS: Final = re.compile(r"\d{1,3}(\.\d{1,3}){3}")
 _LOCAL: Final = (".local", ".lan", ".internal", ".home.arpa", ".localhost")
 _EXPOSED: Final = (
     "x-request-id, retry-after, x-llm-router-model, x-llm-router-instance, x-llm-router-waited, "
-    "x-llm-router-loaded, x-llm-router-overhead"
+    "x-llm-router-loaded, x-llm-router-overhead, x-llm-router-tokens, x-llm-router-tokens-per-second, "
+    "x-llm-router-prompt-tokens, x-llm-router-prompt-tokens-per-second, x-llm-router-changed, x-llm-router-steered, "
+    "x-llm-router-keep-alive"
 )
 EXPOSED: Final = tuple(_EXPOSED.split(", "))
 

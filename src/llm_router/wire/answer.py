@@ -14,11 +14,11 @@ from typing import Final, Protocol
 from llm_router.wire import errors, sse
 from llm_router.wire.errors import Fault
 from llm_router.wire.meter import Meter, Tail
-from llm_router.wire.notices import speed
 from llm_router.wire.status import Face
+from llm_router.wire.wording import Speed
 
 #: A piece of content, in whatever form: a non-empty text behind one of these keys.
-_CONTENT: Final = re.compile(
+CONTENT: Final = re.compile(
     rb'"(?:content|text|reasoning_content|reasoning|thinking|arguments|delta|partial_json)"\s*:\s*"[^"]'
 )
 #: One scan with a literal first character is faster than several searches (measured: 0.8 us for 250 bytes).
@@ -44,6 +44,22 @@ class Terms:
     loaded_s: float = 0.0
     asked_at: float = 0.0
     meter: Meter = field(default_factory=Meter)
+
+
+def speed_lines(terms: Terms) -> list[bytes]:
+    """What is known of a whole answer's speed, as header lines."""
+    meter = terms.meter
+    values = {
+        b"tokens": b"%d" % meter.tokens if meter.tokens else b"",
+        b"tokens-per-second": _figure(meter.per_second()),
+        b"prompt-tokens": b"%d" % meter.prompt if meter.prompt is not None else b"",
+        b"prompt-tokens-per-second": _figure(meter.prompt_rate(terms.asked_at)),
+    }
+    return [b"x-llm-router-%b: %b\r\n" % (name, value) for name, value in values.items() if value]
+
+
+def _figure(value: float | None) -> bytes:
+    return b"" if value is None else b"%.1f" % value
 
 
 class Answer(Protocol):
@@ -132,7 +148,7 @@ class EventAnswer:
 
     def count(self, block: bytes, now: float) -> None:
         """Tell the meter of the pieces with content in a block; what has none is no token."""
-        pieces = len(_CONTENT.findall(block))
+        pieces = len(CONTENT.findall(block))
         if pieces:
             self.meter.moved(now, pieces)
 
@@ -175,4 +191,6 @@ class EventAnswer:
         spent = meter.seconds()
         if spent is None:
             spent = max(0.0, now - terms.asked_at)
-        return terms.face.closing(speed(meter.tokens, spent, meter.per_second(), meter.estimated))
+        first = None if meter.first_at is None else meter.first_at - terms.asked_at
+        speed = Speed(meter.tokens, spent, meter.per_second(), meter.estimated, first)
+        return terms.face.closing(terms.face.words.speed(speed))

@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from llm_router.wire import errors, sse
-from llm_router.wire.answer import EventAnswer
+from llm_router.wire.answer import CONTENT, EventAnswer
 
 #: ``type`` is also part of tool calls: then the look finds nothing to change.
 _NOTABLE: Final = re.compile(
@@ -50,6 +50,10 @@ class ChunkAnswer(EventAnswer):
         super().__init__(*args, **more)  # type: ignore[arg-type]
         self._finished = 0
         self._summed = False
+        #: The chunk with the end of the text, where the router's footer has to come before it.
+        self._last = b""
+        face = self.terms.face
+        self._keeps = face is not None and face.footer and self.terms.choices == 1
 
     def look(self, block: bytes, now: float) -> bytes:
         if not notable(block):
@@ -62,11 +66,25 @@ class ChunkAnswer(EventAnswer):
             if text is None:
                 yield sse.KEEP_ALIVE
             elif text == b"[DONE]":
-                yield self.closing(now) + sse.DONE
+                yield self._finish(now) + sse.DONE
                 self.done = True
                 return
+            elif self._last:
+                out = self._chunk(event, text)
+                yield self._footer(now) + out
             else:
                 yield self._chunk(event, text)
+
+    def _footer(self, now: float) -> bytes:
+        """The speed, and the end of the text that was kept for it."""
+        last, self._last = self._last, b""
+        return self.closing(now) + last if last else b""
+
+    def _finish(self, now: float) -> bytes:
+        if self._keeps:
+            return self._footer(now)
+        face = self.terms.face
+        return b"" if face is not None and face.footer else self.closing(now)
 
     def _chunk(self, event: bytes, text: bytes) -> bytes:
         try:
@@ -81,14 +99,30 @@ class ChunkAnswer(EventAnswer):
         for key in _FOREIGN & fields.keys():
             del fields[key]
         self._take_timings(fields)
+        finished = self._finished
         changed = self._take_choices(fields)
+        ends = self._keeps and self._finished > finished
         usage = fields.get("usage")
         if usage is not None and bytes(usage) != _NULL:
             self.meter.usage(usage)
             if self._hide(fields):
                 return b""
             changed = self._sum_up(fields, usage) or changed
-        return sse.data(_encode(fields)) if changed or len(fields) != before or sse.name(event) else event
+        out = sse.data(_encode(fields)) if changed or len(fields) != before or sse.name(event) else event
+        return self._keep(fields, out) if ends else out
+
+    def _keep(self, fields: dict[str, msgspec.Raw], out: bytes) -> bytes:
+        """Keep the chunk that ends the text; what text it holds itself goes on at once."""
+        self._last = out
+        if self.continues or not CONTENT.search(bytes(fields["choices"])):
+            return b""
+        said = _loose_choices(fields["choices"])
+        ended = [{**choice, "delta": msgspec.Raw(b"{}")} for choice in said]
+        for choice in said:
+            choice["finish_reason"] = msgspec.Raw(_NULL)
+        self._last = sse.data(_encode({**fields, "choices": ended}))
+        without_end = {key: value for key, value in fields.items() if key not in ("usage", "timings")}
+        return sse.data(_encode({**without_end, "choices": said}))
 
     def _take_timings(self, fields: dict[str, msgspec.Raw]) -> None:
         timings = fields.get("timings")
@@ -151,7 +185,7 @@ class ChunkAnswer(EventAnswer):
             "first_token_s": first,
             "decode_s": meter.seconds(),
             "tokens_per_s": meter.per_second(),
-            "prompt_tokens_per_s": meter.prompt_per_s,
+            "prompt_tokens_per_s": meter.prompt_rate(terms.asked_at),
         }
         return {name: round(value, 3) for name, value in values.items() if value is not None}
 
@@ -161,11 +195,11 @@ class ChunkAnswer(EventAnswer):
         self._split.rest()
         if self.failed:
             self.done = True
-            return sse.DONE
+            return self._footer(now) + sse.DONE
         if self._finished < max(1, self.terms.choices):
             return self.cut_short()
         self.done = True
-        return self.closing(now) + sse.DONE
+        return self._finish(now) + sse.DONE
 
     def broken(self, fault: errors.Fault) -> bytes:
         told = self.failed

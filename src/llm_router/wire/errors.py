@@ -80,8 +80,23 @@ def no_model(names: Sequence[str]) -> Fault:
     return Fault(400, "model_missing", f"cannot choose a model: name one in `model`{hint}", "invalid_request_error")
 
 
-def refusal(refused: Refusal, notice: Notice | None = None) -> Fault:
-    """Why the scheduler refused. ``notice`` is what the client was last told."""
+def not_allowed(model: str, models: Sequence[str]) -> Fault:
+    """A key that may not use this model."""
+    hint = f"it may use {_listed(models)}" if models else "it may use no model"
+    return Fault(403, "model_not_allowed", f"cannot use {model!r} with this key: {hint}", "permission_error")
+
+
+def no_background(model: str) -> Fault:
+    """A background request where such are refused."""
+    text = f"cannot serve a background request for {model}: this router refuses them"
+    return Fault(503, "background_refused", text, retry=False)
+
+
+def refusal(refused: Refusal, notice: Notice | None = None, *, operator: bool = True) -> Fault:
+    """Why the scheduler refused. ``notice`` is what the client was last told.
+
+    Only an ``operator`` is shown the end of an engine's log: it may tell of paths, and of other people's prompts.
+    """
     status, code = _REFUSALS[refused.reason]
     failure = refused.failure
     if failure is not None:
@@ -99,7 +114,8 @@ def refusal(refused: Refusal, notice: Notice | None = None) -> Fault:
     if notice is not None:
         more["loading" if notice.percent is not None or notice.phase else "queue"] = loading(notice)
     if failure is not None:
-        more["failure"] = {"kind": failure.kind.value, "cause": failure.cause, "log": list(failure.tail)}
+        log = {"log": list(failure.tail)} if operator else {}
+        more["failure"] = {"kind": failure.kind.value, "cause": failure.cause, **log}
     kind = "invalid_request_error" if status == 404 else "rate_limit_error" if status == 429 else "server_error"
     return Fault(status, code, text, kind, after, None if after is not None else False, more)
 
@@ -140,6 +156,36 @@ def engine(code: str, text: str) -> Fault:
     return Fault(502, code, text)
 
 
+class _Error(msgspec.Struct):
+    error: object = None
+    message: object = None
+    detail: object = None
+    code: object = None
+
+
+def of_engine(status: int, body: bytes) -> Fault:
+    """An engine's error, in any of the shapes in which engines write it, as one of ours."""
+    text = body.decode(errors="replace").strip()[:2000]
+    code = "engine_error"
+    try:
+        found: object = msgspec.json.decode(body, type=_Error)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        found = None
+    if isinstance(found, _Error):
+        inner = found.error if isinstance(found.error, dict) else {}
+        for message in (inner.get("message"), found.error, found.message, found.detail):
+            if isinstance(message, str) and message:
+                text = message
+                break
+        for word in (inner.get("code"), inner.get("type"), found.code):
+            if isinstance(word, str) and word:
+                code = word
+                break
+    kind = "invalid_request_error" if 400 <= status < 500 else "server_error"
+    wrong = status if status >= 400 else 502
+    return Fault(wrong, code, text or f"the engine answered with status {status} and no text", kind)
+
+
 def headers(fault: Fault) -> list[tuple[bytes, bytes]]:
     """The headers that tell clients whether and when to try again."""
     lines = [(b"content-type", b"application/json")]
@@ -175,6 +221,15 @@ def anthropic_body(fault: Fault) -> bytes:
     return msgspec.json.encode(
         {"type": "error", "error": {"type": kind, "message": fault.message, "code": fault.code, **fault.more}}
     )
+
+
+def body_for(path: bytes, fault: Fault) -> bytes:
+    """The error in the form that clients of this path understand."""
+    if path.startswith((b"/v1/messages", b"/messages")):
+        return anthropic_body(fault)
+    if path.startswith(b"/api/"):
+        return msgspec.json.encode({"error": fault.message, "code": fault.code, **fault.more})
+    return openai_body(fault)
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -7,23 +7,29 @@ It knows the forms; it refuses to know framing and heads.
 
 from typing import Final
 
-import msgspec
-
 from llm_router.wire import errors, sse
-from llm_router.wire.answer import Answer, EventAnswer, PlainAnswer, Terms
+from llm_router.wire.answer import Answer, EventAnswer, PlainAnswer, Terms, speed_lines
 from llm_router.wire.chunks import ChunkAnswer
 from llm_router.wire.errors import Fault
 from llm_router.wire.events import MessagesAnswer, ResponsesAnswer
 from llm_router.wire.join import Joiner
 from llm_router.wire.meter import Tail
 from llm_router.wire.paths import Api
+from llm_router.wire.translated import Kept, Turn
 
 _COLLECT: Final = 256 * 1024
+#: An answer of known length up to this is kept until it is whole, so that its head can tell its speed.
+_KEEP: Final = 512 * 1024
 
 
-def answer_for(api: Api, events: bool, kind: bytes, terms: Terms) -> Answer:
-    """The answer's reader. ``events``: it is a stream of events. ``kind`` is its content type in lower case."""
+def answer_for(api: Api, events: bool, kind: bytes, terms: Terms, length: int | None = None) -> Answer:
+    """The answer's reader. ``events``: it is a stream of events. ``kind`` is its content type in lower case.
+
+    ``length`` is that of an answer which is whole and good, in bytes, ``None`` if it is neither or not known.
+    """
     if not events:
+        if length is not None and length <= _KEEP and b"json" in kind and api is not Api.other:
+            return Kept(terms, 200, None)
         return PlainAnswer(terms, read=b"json" in kind)
     match api:
         case Api.chat | Api.completions:
@@ -32,15 +38,8 @@ def answer_for(api: Api, events: bool, kind: bytes, terms: Terms) -> Answer:
             return ResponsesAnswer(terms)
         case Api.messages:
             return MessagesAnswer(terms)
-        case Api.other:
+        case Api.other | Api.ollama:
             return EventAnswer(terms)
-
-
-class _Error(msgspec.Struct):
-    error: object = None
-    message: object = None
-    detail: object = None
-    code: object = None
 
 
 class Collected:
@@ -65,7 +64,7 @@ class Collected:
         return b""
 
     def end(self, now: float) -> bytes:
-        return self.broken(engine_fault(self._status, b"".join(self._body)))
+        return self.broken(errors.of_engine(self._status, b"".join(self._body)))
 
     def broken(self, fault: Fault) -> bytes:
         self.done = True
@@ -74,12 +73,17 @@ class Collected:
 
 
 class Joined:
-    """A stream that is put together for a client that asked for the whole answer."""
+    """A stream that is put together for a client that asked for the whole answer.
+
+    ``turn`` puts that into another form; ``epoch`` is what makes a Unix time of the caller's clock.
+    """
 
     spoken = False
 
-    def __init__(self, joiner: Joiner, terms: Terms) -> None:
+    def __init__(self, joiner: Joiner, terms: Terms, turn: Turn | None = None, epoch: float = 0.0) -> None:
         self._joiner = joiner
+        self._turn = turn
+        self._epoch = epoch
         self._terms = terms
         self._split = sse.Splitter()
         self.result = b""
@@ -103,7 +107,7 @@ class Joined:
         self.done = True
         error = self._joiner.error
         if error is not None:
-            self.fault = engine_fault(502, error)
+            self.fault = errors.of_engine(502, error)
         elif not self._joiner.complete:
             self.fault = errors.engine("engine_broke_off", "the engine broke the answer off before it was whole")
         else:
@@ -111,6 +115,8 @@ class Joined:
             tail = Tail()
             tail.feed(self.result)
             self.continues = tail.read(self._terms.meter)
+            if self._turn is not None:
+                self._translate(self._turn, now)
         self.failed = self.fault is not None
         return b""
 
@@ -120,32 +126,11 @@ class Joined:
 
     def lines(self) -> list[bytes]:
         """The speed as header lines: here the head is still to be written."""
-        meter = self._terms.meter
-        per_s = meter.per_second()
-        lines = [b"x-llm-router-tokens: %d\r\n" % meter.tokens] if meter.tokens else []
-        if per_s is not None:
-            lines.append(b"x-llm-router-tokens-per-second: %.1f\r\n" % per_s)
-        return lines
+        return speed_lines(self._terms)
 
+    def _translate(self, turn: Turn, now: float) -> None:
+        try:
+            self.result = turn(self.result, now + self._epoch)
+        except ValueError as error:
+            self.fault = errors.engine("engine_answered_badly", f"{error}")
 
-def engine_fault(status: int, body: bytes) -> Fault:
-    """An engine's error, in any of the shapes in which engines write it, as one of ours."""
-    text = body.decode(errors="replace").strip()[:2000]
-    code = "engine_error"
-    try:
-        found: object = msgspec.json.decode(body, type=_Error)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        found = None
-    if isinstance(found, _Error):
-        inner = found.error if isinstance(found.error, dict) else {}
-        for message in (inner.get("message"), found.error, found.message, found.detail):
-            if isinstance(message, str) and message:
-                text = message
-                break
-        for word in (inner.get("code"), inner.get("type"), found.code):
-            if isinstance(word, str) and word:
-                code = word
-                break
-    kind = "invalid_request_error" if 400 <= status < 500 else "server_error"
-    wrong = status if status >= 400 else 502
-    return Fault(wrong, code, text or f"the engine answered with status {status} and no text", kind)

@@ -24,6 +24,7 @@ _MARKS: Final = re.compile("[\u2061-\u2064]")
 _SECONDS: Final = r"[0-9]+(?:\.[0-9])?"
 _WAITING: Final = (
     r"(?:🔄 Switching to [^\n]+\.\.\."
+    r"|📖 [^\n]+ is reading the prompt\.\.\."
     rf"|⏳ Loading [^\n]+\.\.\. {_SECONDS}s(?: / {_SECONDS}s)?(?: \([^\n()]+\))?"
     r"|🕒 [0-9]+(?:st|nd|rd|th) in line for [^\n]+)"
 )
@@ -60,6 +61,11 @@ def queued(model: str, place: int, ahead: tuple[str, ...] = (), left_s: float | 
     return f"🕒 {_ordinal(place)} in line for {model}{after}{about}"
 
 
+def reading(model: str) -> str:
+    """The engine has the request and is silent for long."""
+    return f"📖 {model} is reading the prompt..."
+
+
 def ready(model: str, took_s: float) -> str:
     """The wait is over, after so many seconds."""
     return f"✅ {model} ready ({_short(took_s)}s)"
@@ -94,7 +100,7 @@ def after(line: str, *, marked: bool = True) -> str:
     return _mark("\n\n" + line, marked)
 
 
-def has_marks(text: bytes) -> bool:
+def has_marks(text: bytes | bytearray) -> bool:
     """Whether this UTF-8 JSON may hold a marked line. Cheap; wrong only in saying yes."""
     return OPEN.encode() in text or b"\\u2063" in text
 

@@ -1,6 +1,11 @@
 """What a waiting client is told, in words. Knows the stages of a wait; refuses to know how the words travel."""
 
+from typing import Final
+
 from llm_router.core.words import Notice, Stage
+
+#: People notice that they wait.
+_LONG_S: Final = 1.0
 
 
 def describe(notice: Notice) -> str:
@@ -34,13 +39,19 @@ def ready(model: str, waited_s: float) -> str:
     return f"{model} ready ({duration(waited_s)})"
 
 
-def speed(tokens: int, seconds: float, per_s: float | None, estimated: bool) -> str:
-    """The closing line, e.g. ``⚡ 45.2 tok/s · 128 tokens · 2.8 s``; ``~`` marks an estimate of ours."""
+def speed(tokens: int, seconds: float, per_s: float | None, estimated: bool, first_s: float | None = None) -> str:
+    """The closing line, e.g. ``⚡ 45.2 tok/s · 128 tokens · 2.8 s``; ``~`` marks an estimate of ours.
+
+    ``seconds`` are those of decoding. ``first_s`` is what came before, mostly the reading of the prompt: it is told
+    if it was long enough to be noticed.
+    """
     about = "~" if estimated else ""
     noun = "token" if tokens == 1 else "tokens"
     facts = [f"{about}{tokens} {noun}", f"{seconds:.1f} s"]
     if per_s is not None:
         facts.insert(0, f"{about}{per_s:.1f} tok/s")
+    if first_s is not None and first_s >= _LONG_S:
+        facts.append(f"first token after {first_s:.1f} s")
     return "⚡ " + " · ".join(facts)
 
 

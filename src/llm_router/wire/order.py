@@ -4,7 +4,6 @@ This file knows where a request names its model (JSON, form, query, path) and wh
 It refuses to know which models exist and who serves them.
 """
 
-from collections.abc import Mapping
 from typing import Final
 from urllib.parse import parse_qsl, quote, urlencode
 
@@ -17,6 +16,10 @@ from llm_router.wire.openai import Asked, Body
 from llm_router.wire.paths import Api, Route, raw_candidates
 
 _STREAMED: Final = frozenset({Api.chat, Api.completions})
+
+
+#: A request that asks for nothing but a model.
+NOTHING: Final = Asked()
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -104,17 +107,7 @@ def target_for(order: Order, path: bytes, dialect: Dialect, model: str) -> bytes
     return b"%b?%b" % (path, query)
 
 
-def status_mode(fields: Mapping[bytes, bytes], default: str) -> str:
-    """How the client wants to be told of a wait: its header, else ``default``; unknown words are passed over."""
-    value = fields.get(b"x-router-status") or fields.get(b"x-llm-router-status")
-    if not value:
-        return default
-    word = value.decode("latin-1").strip().lower()
-    word = "off" if word == "none" else word
-    return word if word in ("event", "comment", "off") else default
-
-
-def is_background(fields: Mapping[bytes, bytes], asked: Asked) -> bool:
-    """Whether nobody waits for this answer: the task header says so or, without one, the request looks like it."""
-    task = fields.get(b"x-router-task")
-    return asked.task if task is None else task.decode("latin-1").strip() in openai.BACKGROUND_TASKS
+def renamed(order: Order, model: str) -> Order:
+    """The same request for another model; the name in its body must be that one too."""
+    asked = msgspec.structs.replace(order.asked, model=model)
+    return msgspec.structs.replace(order, asked=asked, models=((model, order.route.path),))

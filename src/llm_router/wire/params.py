@@ -39,6 +39,12 @@ class Rules:
     force: Mapping[str, msgspec.Raw] = field(default_factory=dict)
     default: Mapping[str, msgspec.Raw] = field(default_factory=dict)
     drop: frozenset[str] = CONTEXT
+    #: What a body must hold for ``drop`` to find something in it.
+    _needles: tuple[bytes, ...] = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        needles = {name.partition(".")[0].encode() for name in self.drop}
+        object.__setattr__(self, "_needles", tuple(sorted(needles)))
 
     @classmethod
     def of(
@@ -57,6 +63,12 @@ class Rules:
             if named.count(name) > 1 or name.partition(".")[0] in set(named) - {name}:
                 raise ValueError(f"cannot apply the rules for {name!r}: more than one is for it; keep one of them")
         return cls(_raw(force), _raw(default), drop | CONTEXT)
+
+    def may_touch(self, body: bytes | bytearray) -> bool:
+        """Whether a JSON body may have to be changed. Cheap; wrong only in saying yes."""
+        if self.force or self.default or b"\\u00" in body:
+            return True
+        return any(needle in body for needle in self._needles)
 
     def apply(self, fields: Fields) -> tuple[Fields, tuple[Change, ...]]:
         """The fields as the engine shall get them, and what was changed. Without a change, the same object.

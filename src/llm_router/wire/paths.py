@@ -18,6 +18,8 @@ class Api(Enum):
     completions = "completions"
     responses = "responses"
     messages = "messages"
+    #: Ollama's chat, generate and embed: always translated.
+    ollama = "ollama"
     #: Anything else: passed as it comes.
     other = "other"
 
@@ -76,6 +78,7 @@ _EXACT: Final = {
             b"/v2/rerank",
         )
     },
+    **{path: Route(path, Api.ollama) for path in (b"/api/chat", b"/api/generate", b"/api/embed", b"/api/embeddings")},
 }
 _BELOW: Final = (b"/v1/audio/", b"/v1/chat/completions/", b"/v1/images/", b"/v1/responses/", b"/v1/token/")
 _RAW: Final = b"/upstream/"

@@ -58,6 +58,11 @@ class ResponseStream:
         self._pieces = Pieces()
         self._items = _Items(ident)
 
+    @property
+    def sequence(self) -> int:
+        """The number of the next event."""
+        return self._sequence
+
     def start(self) -> bytes:
         """The response's beginning, once; nothing if it was sent."""
         if self._opened:

@@ -15,6 +15,7 @@ _OVERLAP: Final = 2
 #: No engine's event is as long as this; what is longer is not held for a look.
 EVENT_LIMIT: Final = 16 * 1024 * 1024
 
+CONTENT_TYPE: Final = b"text/event-stream; charset=utf-8"
 DONE: Final = b"data: [DONE]\n\n"
 KEEP_ALIVE: Final = b": keep-alive\n\n"
 

@@ -12,6 +12,7 @@ import msgspec
 from llm_router.wire import errors, sse
 from llm_router.wire.errors import Fault
 from llm_router.wire.paths import Api
+from llm_router.wire.wording import STATUS, Words
 
 _encode: Final = msgspec.json.encode
 
@@ -21,8 +22,14 @@ class Face(Protocol):
 
     ``opening`` comes once and first if the router has to speak before the engine; ``news`` and ``keepalive``
     follow; ``last`` ends the statuses (``None``: the line is removed). ``closing`` stands before the end
-    mark. ``error`` is the error with the end mark.
+    mark. ``error`` is the error with the end mark. ``lasting``: what was said stays, so the end of a wait is
+    always said too. ``footer``: ``closing`` is a part of the answer's text and must come before its end.
     """
+
+    words: Words
+    lasting: bool
+    footer: bool
+    content_type: bytes
 
     def opening(self, text: str) -> bytes: ...
 
@@ -40,7 +47,8 @@ class Face(Protocol):
 def face(api: Api, mode: str, ident: str, model: str, created: int) -> Face | None:
     """The face for an API and a status mode (``event``, ``comment``, ``off``); ``None``: say nothing.
 
-    ``ident`` is the request's id, ``created`` a Unix time in seconds.
+    ``ident`` is the request's id, ``created`` a Unix time in seconds. The modes that put lines into the answer
+    have faces of their own (``classic``).
     """
     if mode == "off":
         return None
@@ -53,7 +61,7 @@ def face(api: Api, mode: str, ident: str, model: str, created: int) -> Face | No
             return ResponsesFace(ident, model, created)
         case Api.messages:
             return MessagesFace(ident, model)
-        case Api.other:
+        case Api.other | Api.ollama:
             return CommentFace()
 
 
@@ -64,7 +72,16 @@ def _status(text: str, done: bool, hidden: bool = False) -> dict[str, object]:
     return {"type": "status", "data": data}
 
 
-class CommentFace:
+class Quiet:
+    """What the faces share that keep out of the answer's text."""
+
+    words: Words = STATUS
+    lasting = False
+    footer = False
+    content_type = sse.CONTENT_TYPE
+
+
+class CommentFace(Quiet):
     """Says everything in comments: for streams whose events are not known."""
 
     def opening(self, text: str) -> bytes:
@@ -86,7 +103,7 @@ class CommentFace:
         return sse.data(errors.openai_body(fault))
 
 
-class ChunkFace:
+class ChunkFace(Quiet):
     """Chat completions and completions: an ordinary chunk with an empty text and an ``event`` beside it.
 
     ``choices`` is never empty: loops over ``chunk.choices[0]`` are everywhere.
@@ -94,14 +111,14 @@ class ChunkFace:
 
     def __init__(self, api: Api, ident: str, model: str, created: int) -> None:
         chat = api is Api.chat
-        choice: dict[str, object] = {"index": 0}
-        choice |= {"delta": {"role": "assistant", "content": ""}} if chat else {"text": "", "logprobs": None}
+        self._empty: dict[str, object] = (
+            {"delta": {"role": "assistant", "content": ""}} if chat else {"text": "", "logprobs": None}
+        )
         self._chunk: dict[str, object] = {
             "id": ("chatcmpl-" if chat else "cmpl-") + ident,
             "object": "chat.completion.chunk" if chat else "text_completion",
             "created": created,
             "model": model,
-            "choices": [{**choice, "finish_reason": None}],
         }
 
     def opening(self, text: str) -> bytes:
@@ -122,11 +139,16 @@ class ChunkFace:
     def error(self, fault: Fault) -> bytes:
         return sse.data(errors.openai_body(fault)) + sse.DONE
 
+    def with_choice(self, said: Mapping[str, object], **more: object) -> bytes:
+        """A chunk whose one choice says this."""
+        choice = {"index": 0, **said, "finish_reason": None}
+        return sse.data(_encode({**self._chunk, "choices": [choice], **more}))
+
     def _event(self, event: Mapping[str, object]) -> bytes:
-        return sse.data(_encode({**self._chunk, "event": event}))
+        return self.with_choice(self._empty, event=event)
 
 
-class ResponsesFace:
+class ResponsesFace(Quiet):
     """The responses API: official events in order, the status beside ``response.in_progress``.
 
     ``sequence`` is the number of the next event; whoever passes the engine's events after an opening counts on.
@@ -179,7 +201,7 @@ class ResponsesFace:
         return sse.named(kind.encode(), _encode({"type": kind, "sequence_number": number, **more}))
 
 
-class MessagesFace:
+class MessagesFace(Quiet):
     """Anthropic's messages: ``message_start``, then pings, which is all that its SDKs allow before the text."""
 
     def __init__(self, ident: str, model: str) -> None:

@@ -123,6 +123,7 @@ def configuration_page(schema: Schema) -> str:
     for title, name in (
         ("`server`", "Server"),
         ("`server.keys[]`", "Key"),
+        ("`server.clients[]`", "Client"),
         ("`scheduler`", "Scheduler"),
         ("`backends.NAME`", "Backend"),
         ("`models.NAME`", "Entry"),
