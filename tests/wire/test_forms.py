@@ -6,8 +6,8 @@ from fakes.backend import chunk
 from llm_router.wire import join
 from llm_router.wire.answer import EventAnswer, PlainAnswer, Terms
 from llm_router.wire.chunks import ChunkAnswer
-from llm_router.wire.events import MessagesAnswer, ResponsesAnswer
 from llm_router.wire.errors import of_engine
+from llm_router.wire.events import MessagesAnswer, ResponsesAnswer
 from llm_router.wire.forms import Collected, Joined, answer_for
 from llm_router.wire.paths import Api
 from llm_router.wire.status import face

@@ -133,4 +133,3 @@ class Joined:
             self.result = turn(self.result, now + self._epoch)
         except ValueError as error:
             self.fault = errors.engine("engine_answered_badly", f"{error}")
-

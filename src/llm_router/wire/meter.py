@@ -15,8 +15,6 @@ TAIL: Final = 16 * 1024
 _WHOLE: Final = 64 * 1024
 #: In a shorter time than this, the engine's reading cannot be told from the way there and back.
 _MEASURABLE_S: Final = 0.01
-#: In a shorter time than this, the engine's reading cannot be told from the way there and back.
-_MEASURABLE_S: Final = 0.01
 
 
 @dataclass(slots=True)
@@ -104,17 +102,6 @@ class Meter:
             return self.decode_per_s
         seconds = self.seconds()
         return (self.tokens - 1) / seconds if seconds and self.tokens > 1 else None
-
-
-    def prompt_rate(self, asked_at: float) -> float | None:
-        """Speed of reading the prompt, in tokens per second: the engine's own figure, else what was not in its
-        cache over the time from the request to the first token."""
-        if self.prompt_per_s is not None:
-            return self.prompt_per_s
-        if self.prompt is None or self.first_at is None or self.first_at - asked_at < _MEASURABLE_S:
-            return None
-        return max(0, self.prompt - (self.cached or 0)) / (self.first_at - asked_at)
-
 
     def prompt_rate(self, asked_at: float) -> float | None:
         """Speed of reading the prompt, in tokens per second: the engine's own figure, else what was not in its
