@@ -289,13 +289,13 @@ def test_a_router_is_killed_and_the_next_one_goes_on_with_its_engines(
             return text_of(list(events(response)))
 
     with running(tmp_path, config, leave=True) as router:
-        assert ask()
+        assert ask(), router.log
         unit = Bench(tmp_path).unit()
         before = shown(unit, "MainPID")
         router.stop(signal.SIGKILL)
     assert shown(unit, "MainPID") == before
     with running(tmp_path, config) as router:
-        assert ask()
+        assert ask(), router.log
         assert shown(unit, "MainPID") == before
         assert "Adopted" in router.log
     assert systemctl("list-units", "--plain", "--no-legend", "llm-router-*.service") == ""
