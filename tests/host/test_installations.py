@@ -40,12 +40,19 @@ def test_an_environment_with_the_package_alone(tmp_path: Path) -> None:
     assert found == Installation("sglang", (str(python), "-m", "sglang.launch_server"))
 
 
-@pytest.mark.parametrize("engine", ["tabbyapi", "tabbyapi-exl2"])
-def test_tabbyapi_is_a_folder(tmp_path: Path, engine: str) -> None:
-    program(tmp_path / "opt/tabbyAPI/main.py")
+@pytest.mark.parametrize(
+    ("engine", "folder", "other"),
+    [("tabbyapi", "tabbyAPI", "tabbyapi-exl2"), ("tabbyapi-exl2", "TabbyAPI-exl2", "tabbyapi")],
+)
+def test_tabbyapi_is_a_folder_of_one_branch(tmp_path: Path, engine: str, folder: str, other: str) -> None:
+    program(tmp_path / "opt" / folder / "main.py")
+    if engine.endswith("exl2"):
+        program(tmp_path / "opt" / folder / "backends" / "exllamav2" / "model.py")
     found = find(engine, {"PATH": ""}, tmp_path)
-    assert found == Installation("tabbyapi", folder=str(tmp_path / "opt/tabbyAPI"))
+    assert found == Installation(engine, folder=str(tmp_path / "opt" / folder))
     assert found.backend() == {"dir": found.place}
+    assert find(other, {"PATH": ""}, tmp_path) is None
+    assert find_all({"PATH": ""}, tmp_path) == [found]
 
 
 def test_path_comes_last(tmp_path: Path) -> None:

@@ -11,13 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-#: Folders of installations, ``~`` is every home that may be looked at: the account's own, and root's.
+_TABBY: Final = ("/opt/TabbyAPI", "/opt/tabbyAPI", "/opt/tabbyapi", "~/tabbyAPI", "~/TabbyAPI", "/srv/tabbyAPI")
+#: Folders of installations; ``~`` is the account's home.
 _FOLDERS: Final = {
     "sglang": ("/opt/sglang", "~/sglang", "/srv/sglang"),
     "vllm": ("/opt/vllm", "~/vllm", "/srv/vllm"),
     "transformers": ("/opt/transformers", "~/transformers"),
     "llamacpp": ("/opt/llama.cpp", "~/llama.cpp", "/opt/llamacpp", "/srv/llama.cpp", "/usr/local/llama.cpp"),
-    "tabbyapi": ("/opt/TabbyAPI", "/opt/tabbyAPI", "/opt/tabbyapi", "~/tabbyAPI", "~/TabbyAPI", "/srv/tabbyAPI"),
+    "tabbyapi": _TABBY,
+    "tabbyapi-exl2": (*(f"{folder}-exl2" for folder in _TABBY), *_TABBY),
 }
 #: Below such a folder.
 _PROGRAMS: Final = {
@@ -57,8 +59,6 @@ def find_all(env: Mapping[str, str], root: Path = Path("/")) -> list[Installatio
 
 def find(engine: str, env: Mapping[str, str], root: Path = Path("/")) -> Installation | None:
     """The first installation of this engine: in the usual folders, then on PATH."""
-    if engine == "tabbyapi-exl2":
-        engine = "tabbyapi"
     for folder in _folders(engine, env, root):
         found = _in_folder(engine, folder)
         if found is not None:
@@ -78,8 +78,11 @@ def _folders(engine: str, env: Mapping[str, str], root: Path) -> Iterator[Path]:
 
 
 def _in_folder(engine: str, folder: Path) -> Installation | None:
-    if engine == "tabbyapi":
-        return Installation(engine, folder=str(folder)) if _is_file(folder / "main.py") else None
+    if engine in ("tabbyapi", "tabbyapi-exl2"):
+        # Main dropped ExLlamaV2 in July 2026; what still has it reads EXL2, and EXL3 files of today not.
+        older = _is_file(folder / "backends" / "exllamav2" / "model.py")
+        fits = _is_file(folder / "main.py") and older == (engine == "tabbyapi-exl2")
+        return Installation(engine, folder=str(folder)) if fits else None
     below = _BUILDS if engine == "llamacpp" else tuple(f"{name}/bin" for name in _ENVIRONMENTS)
     for place in below:
         program = folder / place / _PROGRAMS[engine]

@@ -9,6 +9,8 @@ from fakes.admin_api import AdminApi, status
 
 Command = Callable[..., Any]
 Shelf = Callable[..., Path]
+#: What follows a change that was not told to the router.
+HINT = " A running router reads it with `llm-router reload`.\n"
 
 TEXT = """\
 # my shelf
@@ -60,7 +62,7 @@ def test_a_model_is_added_with_what_was_said(file: Path, folder: Path, run: Comm
         "30m",
     )
     answer = run("models", "add", "alpha", *words, "--pin", "--default")
-    assert (answer.exit_code, answer.stdout, answer.stderr) == (0, f"alpha stands in {file}.\n", "")
+    assert (answer.exit_code, answer.stdout, answer.stderr) == (0, f"alpha stands in {file}.{HINT}", "")
     assert file.read_text() == TEXT + (
         f"  alpha:\n    backend: llamacpp\n    path: {folder}/alpha.gguf\n    aliases: [a, b]\n    context: 4096\n"
         "    gpus: [0, 1]\n    idle: 30m\n    pin: true\n    default: true\n"
@@ -110,7 +112,7 @@ def test_what_cannot_be_done(file: Path, run: Command, words: tuple[str, ...], c
 
 
 def test_a_model_is_removed(file: Path, run: Command) -> None:
-    assert run("models", "remove", "old").stdout == f"old is no longer in {file}.\n"
+    assert run("models", "remove", "old").stdout == f"old is no longer in {file}.{HINT}"
     assert "old" not in file.read_text()
     assert "# my shelf" in file.read_text()
 
@@ -137,7 +139,7 @@ def test_an_empty_folder(bare_home: Path, run: Command) -> None:
 
 def test_what_was_found_is_added_once(file: Path, folder: Path, run: Command) -> None:
     answer = run("models", "scan", "models", "--write")
-    assert answer.stdout.endswith(f"2 models added to {file}, 0 were there already.\n")
+    assert answer.stdout.endswith(f"2 models added to {file}, 0 were there already.{HINT}")
     assert file.read_text().startswith(TEXT)
     told = json.loads(run("models", "scan", "models", "--write", "--json").stdout)
     assert (told["added"], told["known"]) == ([], 2)

@@ -264,6 +264,8 @@ def _report(json: bool, told: dict[str, object], words: str, reload_at: Path | N
         with router(None, None, reload_at) as found:
             answer = found.reload()
         told, words = {**told, "reload": answer}, f"{words} Reloaded: {answer.get('summary')}."
+    else:
+        words += " A running router reads it with `llm-router reload`."
     output.print_json(told) if json else typer.echo(words)
 
 
