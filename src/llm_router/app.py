@@ -13,7 +13,6 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -70,7 +69,7 @@ def serve(path: Path | None, *, host: str | None = None, port: int | None = None
         config = config_files.load(found, os.environ, registry.names())
         given = {"host": host, "port": port, "log_level": log_level}
         changed = {key: value for key, value in given.items() if value is not None}
-        return replace(config, server=config.server.model_copy(update=changed)) if changed else config
+        return config.with_server(**changed) if changed else config
 
     config = read()
     _log_to_stderr(config.server.log_level)
