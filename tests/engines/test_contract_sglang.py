@@ -191,7 +191,9 @@ async def test_parking_in_traffic_would_kill_it(job: Job, tmp_path: Path) -> Non
         async with engine.streaming() as response:
             lines = response.aiter_lines()
             await anext(lines)
-            await engine.ask(parking.sleep[0].question)
+            idle, release = parking.sleep
+            assert idle.judge(await engine.ask(idle.question)).verdict.value == "wait"
+            await engine.ask(release.question)
             assert await engine.run.process.wait() == -9
 
 

@@ -5,7 +5,7 @@ import pytest
 from llm_router.core.words import Failure, FailureKind
 from llm_router.engines.engine import Check, Job, Need
 from llm_router.host import prechecks
-from llm_router.host.prechecks import unmet, weights_of
+from llm_router.host.prechecks import too_large, unmet, weights_of
 
 
 class Engine:
@@ -92,3 +92,40 @@ def test_weights_that_are_not_here_are_not_known(tmp_path: Path) -> None:
     assert weights_of(job("org/name")) is None
     assert weights_of(job()) is None
     assert weights_of(job(str(tmp_path / "two-00001-of-00002.gguf"))) is None
+
+
+class Whole(Engine):
+    """An engine whose weights must lie on its devices, unless ``offload`` is set."""
+
+    def all_on_devices(self, job: Job) -> bool:
+        if "bad" in job.options:
+            raise ValueError("cannot pass bad")
+        return "offload" not in job.options
+
+
+def large(folder: Path, gib: int, **options: object) -> Job:
+    with (folder / "model.safetensors").open("wb") as file:
+        file.truncate(gib * 2**30)
+    return Job("m", ("engine",), 1, path=str(folder), options=options)
+
+
+def test_weights_that_can_never_fit_are_refused(tmp_path: Path) -> None:
+    failure = too_large(Whole(), large(tmp_path, 50), [24 * 2**30] * 2)  # type: ignore[arg-type]
+    assert failure == Failure(
+        FailureKind.out_of_memory,
+        "cannot load m: its weights are 50.0 GiB, its 2 devices have together 48.0 GiB; give it more devices, or take a "
+        "smaller edition of it",
+    )
+
+
+@pytest.mark.parametrize(
+    ("gib", "totals", "options"),
+    [(47, [24, 24], {}), (50, [24, 24], {"offload": 1}), (50, [24, 24], {"bad": 1}), (50, [], {})],
+)
+def test_what_may_fit_is_let_try(tmp_path: Path, gib: int, totals: list[int], options: dict[str, object]) -> None:
+    job_ = large(tmp_path, gib, **options)
+    assert too_large(Whole(), job_, [total * 2**30 for total in totals]) is None  # type: ignore[arg-type]
+
+
+def test_an_engine_that_may_put_weights_elsewhere_is_let_try(tmp_path: Path) -> None:
+    assert too_large(Engine(), large(tmp_path, 50), [2**30]) is None  # type: ignore[arg-type]

@@ -5,13 +5,19 @@ from pathlib import Path
 import pytest
 
 from llm_router.host import programs as module
-from llm_router.host.programs import Programs, find_program, options_of
+from llm_router.host.programs import Heard, Programs, find_program, options_of
 
 
 def script(path: Path, text: str) -> Path:
     path.write_text(f"#!/bin/sh\n{text}\n")
     path.chmod(0o755)
     return path
+
+
+async def flags(programs: Programs, engine: Path, *words: str) -> frozenset[str] | None:
+    heard = await programs.ask((str(engine), *words))
+    assert heard.fault is None
+    return heard.flags
 
 
 def test_options_are_the_words_with_dashes() -> None:
@@ -23,23 +29,40 @@ async def test_a_program_is_asked_once_until_it_changes(tmp_path: Path) -> None:
     count = tmp_path / "count"
     engine = script(tmp_path / "engine", f'echo x >>{count}; [ "$1 $2" = "serve --help" ] && echo " --port N" >&2')
     programs = Programs(tmp_path / "programs.json")
-    assert await programs.flags((str(engine), "serve", "--help")) == frozenset({"--port"})
-    assert await programs.flags((str(engine), "serve", "--help")) == frozenset({"--port"})
-    assert await Programs(tmp_path / "programs.json").flags((str(engine), "serve", "--help")) == frozenset({"--port"})
+    assert await flags(programs, engine, "serve", "--help") == frozenset({"--port"})
+    assert await flags(programs, engine, "serve", "--help") == frozenset({"--port"})
+    assert await flags(Programs(tmp_path / "programs.json"), engine, "serve", "--help") == frozenset({"--port"})
     assert count.read_text() == "x\n"
     script(engine, 'echo " --port N --sleep"')
     os.utime(engine, ns=(1, 1))
-    assert await programs.flags((str(engine), "serve", "--help")) == frozenset({"--port", "--sleep"})
+    assert await flags(programs, engine, "serve", "--help") == frozenset({"--port", "--sleep"})
 
 
-async def test_a_program_that_cannot_be_asked_is_no_error(tmp_path: Path) -> None:
+async def test_a_program_without_help_is_no_fault(tmp_path: Path) -> None:
     programs = Programs(tmp_path / "programs.json")
-    assert await programs.flags((str(tmp_path / "nothing"),)) is None
-    assert await programs.flags((str(script(tmp_path / "silent", "exit 3")),)) is None
+    assert await programs.ask((str(tmp_path / "nothing"),)) == Heard()
+    for number, text in enumerate(("exit 3", "echo no GPU; exit 1", "kill -9 $$")):
+        assert await programs.ask((str(script(tmp_path / f"silent-{number}", text)),)) == Heard()
+
+
+async def test_a_program_that_can_never_run_says_why(tmp_path: Path) -> None:
+    programs = Programs(tmp_path / "programs.json")
     broken = tmp_path / "broken"
     broken.write_bytes(b"\x7fELF nonsense")
     broken.chmod(0o755)
-    assert await programs.flags((str(broken),)) is None
+    fault = (await programs.ask((str(broken),))).fault
+    assert fault == f"cannot run {broken}: Exec format error; install it anew, or correct `command`"
+    python = "Traceback (most recent call last):\nModuleNotFoundError: No module named 'sglang'"
+    lacking = script(tmp_path / "lacking", f'echo "{python}" >&2; exit 1')
+    fault = (await programs.ask((str(lacking), "--help"))).fault
+    assert fault is not None
+    assert "No module named 'sglang'; install it there" in fault
+    gone = script(tmp_path / "gone", "exec /no/such/interpreter")
+    fault = (await programs.ask((str(gone),))).fault
+    assert fault is not None
+    assert "/no/such/interpreter" in fault
+    script(gone, "echo ' --port'")
+    assert (await programs.ask((str(gone),))).fault is None
 
 
 async def test_a_program_that_hangs_is_ended_with_its_children(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,7 +71,7 @@ async def test_a_program_that_hangs_is_ended_with_its_children(tmp_path: Path, m
     os.mkfifo(fifo)
     reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
     engine = script(tmp_path / "engine", f"exec 3>{fifo}; sleep 600 & wait")
-    assert await Programs(tmp_path / "programs.json").flags((str(engine),)) is None
+    assert await Programs(tmp_path / "programs.json").ask((str(engine),)) == Heard()
     os.set_blocking(reader, True)
     # End of file means that nobody holds the other end any more: the child is gone too.
     assert os.read(reader, 1) == b""
@@ -59,7 +82,7 @@ async def test_a_spoilt_memory_is_forgotten(tmp_path: Path) -> None:
     (tmp_path / "programs.json").write_text('{"half": ')
     engine = script(tmp_path / "engine", 'echo " --port"')
     programs = Programs(tmp_path / "programs.json")
-    assert await programs.flags((str(engine),)) == frozenset({"--port"})
+    assert await flags(programs, engine) == frozenset({"--port"})
     assert json.loads((tmp_path / "programs.json").read_text())
 
 

@@ -295,6 +295,15 @@ class Parkable(Protocol):
         ...
 
 
+@runtime_checkable
+class Resident(Protocol):
+    """An engine that keeps its weights where it computes."""
+
+    def all_on_devices(self, job: Job) -> bool:
+        """Whether all weights must lie in the memory of its devices, none elsewhere."""
+        ...
+
+
 def parking_of(engine: Engine, job: Job) -> Parking | None:
     """How this instance is put to sleep and woken; ``None`` when its engine cannot, or it was not started for it."""
     return engine.parking(job) if isinstance(engine, Parkable) else None

@@ -208,6 +208,10 @@ class SGLang:
         # The name is written although any name works: it selects LoRA adapters when it holds a colon.
         return Dialect(model_name=job.model, headers=bearer(job.key), ask_usage=True)
 
+    def all_on_devices(self, job: Job) -> bool:
+        options = own_options(job, RESERVED)
+        return not any(options.get(name) for name in ("cpu-offload-gb", "offload-group-size", "kt-weight-path"))
+
     def parking(self, job: Job) -> Parking | None:
         """Possible when started with its memory saver; with weights kept in main memory, or they would be lost."""
         options = own_options(job, RESERVED)

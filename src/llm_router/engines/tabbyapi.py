@@ -212,6 +212,9 @@ class TabbyAPI:
         # No unload first: it ends running answers so that they look whole.
         return Farewell(GRACE_S)
 
+    def all_on_devices(self, job: Job) -> bool:  # noqa: ARG002 - the protocol asks by job
+        return True
+
     def dialect(self, job: Job) -> Dialect:
         # The lesser of the two keys: with the other one a client could load, unload and download.
         return Dialect(

@@ -216,6 +216,9 @@ class VLLM:
         # The one engine that refuses another name than its own (404).
         return Dialect(model_name=job.model, headers=bearer(job.key), ask_usage=True)
 
+    def all_on_devices(self, job: Job) -> bool:
+        return not any(_wanted(job, name) for name in ("cpu-offload-gb", "offload-group-size"))
+
     def parking(self, job: Job) -> Parking | None:
         """Level 1: weights go to main memory, which must hold them. Requests in between would hang, unanswered."""
         if not _sleeps(job):

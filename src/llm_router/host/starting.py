@@ -20,7 +20,7 @@ from llm_router.host.existing import Existing
 from llm_router.host.gpus import Gauge
 from llm_router.host.memory import Gate
 from llm_router.host.place import Place, folder_name
-from llm_router.host.prechecks import unmet
+from llm_router.host.prechecks import too_large, unmet
 from llm_router.host.programs import Programs
 from llm_router.host.state import StateFolder
 from llm_router.host.supervisors.supervisor import Supervisor, SupervisorError
@@ -58,12 +58,19 @@ class Starting:
         )
         asking = engine.help_argv(job)
         if asking is not None:
-            job = replace(job, flags=await self._programs.flags(asking, job.cwd))
+            heard = await self._programs.ask(asking, job.cwd)
+            if heard.fault is not None:
+                return Failure(FailureKind.missing_program, f"cannot start {model}: {heard.fault}")
+            job = replace(job, flags=heard.flags)
         keys = None
         if isinstance(engine, Serviced):
             keys = await self._existing.keys(engine, job)
             job = replace(job, key=keys.keys().api if keys else None)
-        failure = await asyncio.to_thread(unmet, engine, job) or await self._hindrance(config, engine, job, ours)
+        failure = (
+            await asyncio.to_thread(unmet, engine, job)
+            or await asyncio.to_thread(self._too_large, engine, job)
+            or await self._hindrance(config, engine, job, ours)
+        )
         if failure is not None:
             return failure
         try:
@@ -104,6 +111,13 @@ class Starting:
         place.dialect = place.engine.dialect(place.job)
         place.follow(handle, launch.secrets)
         return None
+
+    def _too_large(self, engine: Engine, job: Job) -> Failure | None:
+        if isinstance(engine, Serviced):
+            # The operator's command line may say anything about where its weights lie.
+            return None
+        totals = {device.id: device.total for device in self._gauge.devices()}
+        return too_large(engine, job, [totals[device] for device in job.device_ids if device in totals])
 
     async def _hindrance(self, config: Config, engine: Engine, job: Job, ours: Collection[int]) -> Failure | None:
         """What of the machine stands against a start. The port of an existing unit may well be its own still."""
