@@ -1,7 +1,7 @@
 """How long the scheduler takes for a decision while so many requests wait.
 
-In this process, without any input or output: ten models, one loaded and busy, and time that passes only in
-numbers. Each turn one answer ends, the next one begins, and one more request comes, so that the number of
+In this process, without any input or output: two or ten models, one loaded and busy, the others waited for, and
+time that passes only in numbers. Each turn one answer ends, the next one begins, and one more request comes, so that the number of
 those who wait stays the same.
 """
 
@@ -17,7 +17,8 @@ from llm_router.core.scheduler import Scheduler
 from llm_router.core.words import Model, ModelName, Settings, TicketId
 
 WAITING: Final = (10, 100, 1_000, 10_000)
-_MODELS: Final = 10
+#: So many models are asked for at once. Others that only stand on the shelf cost next to nothing.
+MODELS: Final = (2, 10)
 _AT_ONCE: Final = 4
 #: Time between two events, in seconds of the scheduler's clock.
 _STEP_S: Final = 0.001
@@ -26,15 +27,15 @@ _STEP_S: Final = 0.001
 class _World:
     """A scheduler whose commands succeed at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, models: int) -> None:
         self.scheduler = Scheduler()
         self.now = 0.0
         self.granted: list[TicketId] = []
         self._numbers = itertools.count(1)
-        self._models = [ModelName(f"model-{number}") for number in range(_MODELS)]
+        self._models = [ModelName(f"model-{number}") for number in range(models)]
         settings = Settings(queue_limit=100_000, quantum_min_s=1e6, quantum_max_s=1e6, max_wait_s=0)
-        models = tuple(Model(name, concurrency=_AT_ONCE) for name in self._models)
-        self.tell(ev.Configured(models, (), settings))
+        shelf = tuple(Model(name, concurrency=_AT_ONCE) for name in self._models)
+        self.tell(ev.Configured(shelf, (), settings))
 
     def tell(self, event: ev.Event) -> None:
         """One event, and whatever follows from it."""
@@ -53,9 +54,9 @@ class _World:
                     pass
 
     def arrive(self, model: int) -> None:
-        """A request of some caller."""
+        """A request of some caller. Models are counted round."""
         number = next(self._numbers)
-        self.tell(ev.Arrived(TicketId(number), self._models[model], caller=f"caller-{number % 50}"))
+        self.tell(ev.Arrived(TicketId(number), self._models[model % len(self._models)], caller=f"caller-{number % 50}"))
 
     def turns(self, count: int) -> Iterator[float]:
         """The seconds of each event of so many turns."""
@@ -66,17 +67,17 @@ class _World:
             ended = clock()
             yield ended - began
             began = clock()
-            self.arrive(0 if number % 2 else number % _MODELS)
+            self.arrive(0 if number % 2 else number)
             yield clock() - began
 
 
-def decisions(waiting: int, turns: int = 2_000) -> dict[str, float]:
+def decisions(waiting: int, models: int, turns: int = 2_000) -> dict[str, float]:
     """Microseconds for one event with so many waiting: median and 99th percentile; and events per second."""
-    world = _World()
+    world = _World(models)
     while len(world.granted) < _AT_ONCE:
         world.arrive(0)
     for number in range(waiting):
-        world.arrive(number % _MODELS)
+        world.arrive(number)
     for _ in range(turns // 2 + 1):  # the loaded model must not run dry
         world.arrive(0)
     spent = sorted(world.turns(turns))
@@ -89,4 +90,4 @@ def decisions(waiting: int, turns: int = 2_000) -> dict[str, float]:
 
 def all_decisions() -> dict[str, dict[str, float]]:
     """By the number of those who wait."""
-    return {str(waiting): decisions(waiting) for waiting in WAITING}
+    return {f"{waiting} for {models} models": decisions(waiting, models) for models in MODELS for waiting in WAITING}

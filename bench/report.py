@@ -106,8 +106,8 @@ def lag(values: Mapping[str, Mapping[str, float]]) -> str:
 def decisions(values: Mapping[str, Mapping[str, float]]) -> str:
     """The scheduler's time for one event."""
     rows = [
-        [number(float(waiting)), number(row["p50_us"], 1), number(row["p99_us"], 1), number(row["per_second"])]
+        [waiting, number(row["p50_us"], 1), number(row["p99_us"], 1), number(row["per_second"])]
         for waiting, row in values.items()
     ]
     head = ["Waiting", "p50 us", "p99 us", "decisions per second"]
-    return "### Decisions of the scheduler, ten models\n\n" + table(head, rows)
+    return "### Decisions of the scheduler\n\n" + table(head, rows)

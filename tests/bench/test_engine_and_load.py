@@ -87,7 +87,7 @@ def test_processes_are_measured(programs: Tools) -> None:
 
 
 def test_decisions_are_made_while_others_wait() -> None:
-    found = decisions.decisions(10, turns=20)
+    found = decisions.decisions(10, 3, turns=20)
     assert found["p99_us"] >= found["p50_us"] > 0
 
 
