@@ -13,15 +13,26 @@ from llm_router.config import shelf
 from llm_router.config.load import Config, parse
 from llm_router.core import commands as do
 from llm_router.core import events as ev
-from llm_router.core.words import HOST_DEVICE, FailureKind, InstanceId, ModelName, Outcome, TicketId
+from llm_router.core.words import (
+    HOST_DEVICE,
+    Device,
+    DeviceId,
+    FailureKind,
+    Footprint,
+    InstanceId,
+    ModelName,
+    Outcome,
+    TicketId,
+)
 from llm_router.engines import registry
 from llm_router.engines.engine import Answer, Job, Question
 from llm_router.host import crew as module
-from llm_router.host import ports
+from llm_router.host import memory, ports
 from llm_router.host.asking import Asker
 from llm_router.host.crew import LocalCrew
-from llm_router.host.gpus import Gauge
+from llm_router.host.gpus import Gauge, Holder
 from llm_router.host.history import History
+from llm_router.host.memory import Gate
 from llm_router.host.state import StateFolder
 from llm_router.host.supervisors.supervisor import Exit, Handle
 from llm_router.host.tasks import Tasks
@@ -29,6 +40,7 @@ from llm_router.host.upstream import Pools
 
 M, ONE = ModelName("m"), InstanceId("m#1")
 HERE = (HOST_DEVICE,)
+CARD = DeviceId("GPU-a")
 CONFIG = (
     "models: {m: {command: [engine, '{port}'], args: {proof: none}}, other: {command: [engine], args: {proof: none}}}"
 )
@@ -289,3 +301,49 @@ async def test_an_engine_gets_the_time_to_end_that_is_configured(yard: Yard, mon
         await yard.crew.stop(do.Stop(InstanceId(f"m#{number}")))
     usual = registry.find("command").farewell(Job("m", (), 1)).grace_s
     assert graces == [77.0, usual, usual]
+
+
+class Card(Gauge):
+    """One GPU; ``now`` are the bytes in use."""
+
+    def __init__(self) -> None:
+        self.now = 0
+
+    def devices(self) -> tuple[Device, ...]:
+        return (Device(CARD, 24 * 2**30),)
+
+    def indices(self, devices: tuple[DeviceId, ...]) -> tuple[int, ...]:
+        return (0,)
+
+    def used(self, device: DeviceId) -> int | None:
+        return self.now
+
+    def holders(self, device: DeviceId) -> tuple[Holder, ...]:
+        return (Holder(7, "stubborn", self.now),)
+
+
+async def test_memory_that_is_not_back_makes_the_device_dirty_until_it_is(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(memory, "DIRTY_LOOK_S", 0.001)
+    card, told = Card(), asyncio.Event()
+    crew = LocalCrew(
+        configured(), FakeSupervisor(yard.machine), yard.talk.lines, card, yard.tasks, StateFolder(yard.folder),
+        gate=Gate(card, limit_s=0.01, look_s=0.001), asker=yard.talk,
+    )  # fmt: skip
+
+    def tell(event: ev.Event) -> None:
+        yard.told.append(event)
+        told.set()
+
+    crew.tell = tell
+    assert (await crew.check(do.Check(ONE, M, (CARD,)))).failure is None
+    await crew.start(do.Start(ONE, M, (CARD,)))
+    card.now = 9 * 2**30
+    assert await crew.prove(do.Prove(ONE), lambda _news: None) == ev.Proved(ONE, Footprint(9 * 2**30))
+    assert await crew.stop(do.Stop(ONE)) == ev.Gone(ONE, frozenset({CARD}))
+    assert "held by stubborn (pid 7, 9.0 GiB)" in caplog.text
+    assert yard.told == []
+    card.now = 0
+    await told.wait()
+    assert yard.told == [ev.Cleaned(CARD)]

@@ -40,8 +40,7 @@ class Machine:
         """A stand-in that takes so many bytes of each of its GPUs."""
         return stand_ins.backend(engine, *traps, speed=speed, FAKE_GPUS=self.folder, FAKE_GPU_BYTES=takes, **env)
 
-    def leave(self, **left: int) -> None:
-        """Bytes that are not free although nobody holds them, by UUID without ``GPU-``."""
-        whole = self.folder / "left.part"
-        whole.write_text(json.dumps({f"GPU-{name}": size for name, size in left.items()}))
-        whole.rename(self.folder / "left.json")
+    def keep_memory(self, keep: bool) -> None:
+        """Whether what dead processes held stays in use."""
+        slow = self.folder / "slow"
+        slow.touch() if keep else slow.unlink()

@@ -2,8 +2,8 @@
 
 It is found by ``PYTHONPATH``. The folder ``FAKE_GPUS`` holds the machine: ``cards.json`` with a list of UUIDs in the
 library's order, each with its PCI bus, its name and its total bytes; a file for each process that holds memory,
-named by its pid, with bytes by PCI-order index (``hold`` in engine_base writes it); and ``left.json``, bytes by UUID
-that no process holds any more and that are not back.
+named by its pid, with bytes by PCI-order index (``hold`` in engine_base writes it); and while there is a file
+``slow``, what processes held that are gone is not back.
 """
 
 import json
@@ -28,25 +28,17 @@ def _index(uuid: str) -> int:
     return sorted(card["bus"] for card in _cards()).index(next(c["bus"] for c in _cards() if c["uuid"] == uuid))
 
 
+def _taken(uuid: str) -> dict[int, int]:
+    """Bytes on the card by process, dead or alive."""
+    index = str(_index(uuid))
+    files = [file for file in FOLDER.iterdir() if file.name.isdigit()]
+    found = {int(file.name): int(json.loads(file.read_text()).get(index, 0)) for file in files}
+    return {pid: size for pid, size in found.items() if size}
+
+
 def _held(uuid: str) -> dict[int, int]:
     """Bytes on the card by living process."""
-    found: dict[int, int] = {}
-    for file in FOLDER.iterdir():
-        if file.name.isdigit() and Path("/proc", file.name).exists():
-            try:
-                taken = json.loads(file.read_text())
-            except (OSError, ValueError):
-                continue
-            if taken.get(str(_index(uuid))):
-                found[int(file.name)] = taken[str(_index(uuid))]
-    return found
-
-
-def _left(uuid: str) -> int:
-    try:
-        return int(json.loads((FOLDER / "left.json").read_text()).get(uuid, 0))
-    except OSError:
-        return 0
+    return {pid: size for pid, size in _taken(uuid).items() if Path("/proc", str(pid)).exists()}
 
 
 def nvmlInit() -> None:  # noqa: N802
@@ -85,7 +77,8 @@ def nvmlDeviceGetName(handle: str) -> str:  # noqa: N802
 
 def nvmlDeviceGetMemoryInfo(handle: str) -> Any:  # noqa: N802
     total = next(card["total"] for card in _cards() if card["uuid"] == handle)
-    return SimpleNamespace(total=total, used=_left(handle) + sum(_held(handle).values()))
+    used = _taken(handle) if (FOLDER / "slow").exists() else _held(handle)
+    return SimpleNamespace(total=total, used=sum(used.values()))
 
 
 def nvmlDeviceGetComputeRunningProcesses(handle: str) -> list[Any]:  # noqa: N802
