@@ -91,6 +91,9 @@ async def test_the_units_own_command_is_started_and_stopped(bench: Bench) -> Non
 async def test_a_script_replaces_the_command_by_a_drop_in_with_its_words_as_they_are(bench: Bench) -> None:
     bench.unit()
     unit_file = Path("/etc/systemd/system", UNIT).read_text()
+    # Somebody keeps the unit loaded, as units that depend on it do: it is not read anew by itself.
+    somebody = Manager("system")
+    await somebody.hold(UNIT)
     supervisor = bench.supervisor()
     launch = bench.script("stdin")
     Path(launch.argv[0]).write_text('#!/bin/sh\nprintf "<%s>" "$@"; echo; echo ready; exec sleep 1000\n')
@@ -102,6 +105,7 @@ async def test_a_script_replaces_the_command_by_a_drop_in_with_its_words_as_they
     assert not (DROP_INS / f"{UNIT}.d" / "50-llm-router.conf").exists()
     assert "unruly.py" in shown(UNIT, "ExecStart")
     await supervisor.stop(plain, 5)
+    await somebody.aclose()
 
 
 async def test_a_deaf_unit_is_killed_after_the_grace_and_is_not_left_failed(bench: Bench) -> None:

@@ -127,12 +127,29 @@ async def test_what_its_main_process_leaves_behind_is_killed_at_once(bench: Benc
     await nobody_below(bench.folder, 0.5)
 
 
+ORDERLY = """
+import os, signal, sys, time
+child = os.fork()
+def asked(*_):
+    os.write(1, b"child asked\\n" if child == 0 else b"main asked\\n")
+    if child:
+        time.sleep(0.2)
+        os.write(1, b"main ends\\n")
+    os._exit(0)
+signal.signal(signal.SIGTERM, asked)
+if child:
+    os.write(1, b"ready\\n")
+while True:
+    signal.pause()
+"""
+
+
 async def test_the_main_process_alone_is_asked_to_end(bench: Bench) -> None:
     supervisor = bench.supervisor()
-    handle = await supervisor.start(QWEN, bench.unruly("daemon", "tidy", "slow"), NOTE)
+    handle = await supervisor.start(QWEN, Launch((sys.executable, "-c", ORDERLY)), NOTE)
     await said(handle, "ready")
-    end = await supervisor.stop(handle, 10)
-    assert (end.code, end.asked) == (0, True)
+    assert await supervisor.stop(handle, 10) == Exit(0, asked=True, killed=False)
+    assert handle.log.read_text().split("\n")[1:3] == ["main asked", "main ends"]
 
 
 async def test_systemctl_stop_is_noticed_and_was_not_asked_for(bench: Bench) -> None:
