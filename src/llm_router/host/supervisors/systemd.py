@@ -12,7 +12,6 @@ import hashlib
 import logging
 import os
 import secrets
-import shutil
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -25,6 +24,7 @@ from llm_router.core.words import InstanceId
 from llm_router.engines.engine import Launch
 from llm_router.host import processes
 from llm_router.host.supervisors import launching, packaging, units
+from llm_router.host.supervisors.commandline import checked_argv
 from llm_router.host.supervisors.dbus import variant
 from llm_router.host.supervisors.environment import engine_environment
 from llm_router.host.supervisors.manager import Manager, ManagerError, RefusedError
@@ -143,7 +143,7 @@ class SystemdSupervisor:
         except OSError as error:
             raise SupervisorError(f"cannot start {instance}: {error}") from error
         try:
-            argv = _checked(instance, launch, folder)
+            argv = checked_argv(instance, launch, folder)
             folder.log.touch(mode=0o600)
             folder.write_launch(LaunchRecord(VERSION, instance, token, model, "keep", time.time(), self._me, note))
             write_unit(folder, UnitRecord(VERSION, self._unit_of(folder)))
@@ -233,11 +233,12 @@ class SystemdSupervisor:
             await self._manager.call("KillUnit", "ssi", unit, "all", 9)
         with suppress(ManagerError):
             await self._manager.job("StopUnit", "ss", unit, "replace")
-        with suppress(ManagerError):
-            await self._manager.call("ResetFailedUnit", "s", unit)
+        await self._manager.release(unit)
 
     async def _forget(self, folder: Folder) -> None:
-        await self._manager.release(self._unit_of(folder))
+        """Undo a start that failed, also one whose failure was only that nobody told us of its success."""
+        with suppress(SupervisorError):
+            await self._end_forgotten(self._unit_of(folder))
         self._job_of(folder).unlink(missing_ok=True)
         folder.remove()
 
@@ -339,38 +340,6 @@ class SystemdSupervisor:
             return False
         log.warning("cannot adopt %s: another router, %s, uses it too", launch.instance, processes.describe(router.pid))
         return True
-
-
-def _checked(instance: InstanceId, launch: Launch, folder: Folder) -> tuple[str, ...]:
-    """The command line with an absolute program. Raises ``SupervisorError`` where a guess of systemd's would be poorer."""
-    directory = Path(launch.cwd or Path.cwd())
-    number, step = 0, ""
-    program = launch.argv[0]
-    place = str(directory / program) if "/" in program else shutil.which(program, path=launch.env.get("PATH"))
-    if any("\0" in word for word in launch.argv):
-        number = errno.EINVAL
-    elif not directory.is_dir():
-        number, step = errno.ENOENT, "cwd"
-    elif place is None or not Path(place).exists():
-        number = errno.ENOENT
-    elif not os.access(place, os.X_OK) or Path(place).is_dir():
-        number = errno.EACCES
-    elif not _interpreter_is_there(place):
-        number = errno.ENOENT
-    if number or place is None:
-        why = launching.why_not(launch, launching.FirstWord(step=step, errno=number), folder)
-        raise SupervisorError(f"cannot start {instance}: {why}")
-    return (place, *launch.argv[1:])
-
-
-def _interpreter_is_there(program: str) -> bool:
-    """Whether the program that a script's first line names exists; a binary needs none that we could see."""
-    with open(program, "rb") as file:  # noqa: PTH123 - two bytes decide
-        first = file.readline(256)
-    if not first.startswith(b"#!"):
-        return True
-    words = first[2:].split()
-    return not words or Path(os.fsdecode(words[0])).exists()
 
 
 def _write_secret(path: Path, content: bytes) -> None:
