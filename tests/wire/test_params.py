@@ -152,3 +152,11 @@ def test_the_rules_hold_whatever_is_sent(
     for name in body.keys() - {named.partition(".")[0] for named in {*force, *default, *drop}}:
         assert out[name] == body[name]
     assert applied(rules, out) == (out, []), "twice is once"
+
+
+def test_a_large_body_is_looked_into_and_not_searched() -> None:
+    body = b'{"model":"a","messages":"%b"}' % (b"x" * 70_000)
+    assert Rules().may_touch(body)
+    assert not Rules().may_touch(b'{"model":"a"}')
+    fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    assert Rules().apply(fields)[0] is fields

@@ -101,8 +101,11 @@ def after(line: str, *, marked: bool = True) -> str:
 
 
 def has_marks(text: bytes | bytearray) -> bool:
-    """Whether this UTF-8 JSON may hold a marked line. Cheap; wrong only in saying yes."""
-    return OPEN.encode() in text or b"\\u2063" in text
+    """Whether this UTF-8 JSON may hold a marked line. Cheap; wrong only in saying yes.
+
+    A single byte is found a hundred times faster than a word, and most texts have not even the mark's first.
+    """
+    return (b"\xe2" in text and OPEN.encode() in text) or b"\\u2063" in text
 
 
 def without(text: str) -> str:
