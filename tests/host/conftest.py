@@ -17,3 +17,15 @@ def pytest_asyncio_loop_factories(
     if item.path.name in _ON_BOTH:
         factories["uvloop"] = uvloop.new_event_loop
     return factories
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--rewrite-transcripts", action="store_true", help="write what clients read now into the transcripts"
+    )
+
+
+@pytest.fixture
+def rewrite_transcripts(request: pytest.FixtureRequest) -> bool:
+    """Whether to write the transcripts anew."""
+    return bool(request.config.getoption("--rewrite-transcripts", default=False))

@@ -103,6 +103,8 @@ class Exchange:
         self._talks = heard.talks
         terms, asked = self._terms, heard.order.asked
         terms.face = heard.face
+        if heard.talks and not faces.tells_errors(heard.face):
+            terms.herald = faces.for_errors(self._request.route.api, self._id, heard.model, int(wall))
         terms.closing = not asked.structured
         terms.choices = asked.choices
         terms.wants_usage = asked.wants_usage
@@ -313,13 +315,14 @@ class Exchange:
         if not (events and status == 200):
             return Kept(self._terms, status, self._turn(), self._epoch)
         scene = self._scene()
-        face = self._terms.face or faces.for_errors(route.api, self._id, self._model, int(scene.started))
+        face = self._terms.herald or self._terms.face
+        assert face is not None  # a stream that is asked for has one
         return TranslatedAnswer(self._terms, asking.interpreter.stream(scene), face, self._epoch)
 
     def _scene(self) -> Scene:
         terms = self._terms
         started = self._began + self._epoch
-        return Scene(self._id, self._model, started, terms.loaded_s, terms.face, terms.opened)
+        return Scene(self._id, self._model, started, terms.loaded_s, terms.face, terms.introduced)
 
     def _turn(self) -> Turn | None:
         """What puts a whole answer into the client's form, if that is another one."""
@@ -465,10 +468,8 @@ class Exchange:
         elif self._spaced:
             self._write_whole(200, [], self._fault_body(fault))
         elif self._answer is None or isinstance(self._answer, Collected):
-            face = self._terms.face
-            if face is not None:
-                self._speaker.finish_line(self._loop.time(), served=self._lease is not None)
-                reply.body(face.error(fault))
+            self._speaker.finish_line(self._loop.time(), served=self._lease is not None)
+            reply.body(self._terms.error(fault))
             reply.end()
         elif self._answer.spoken:
             self._speaker.finish_line(self._loop.time())

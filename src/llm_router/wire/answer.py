@@ -31,10 +31,12 @@ class Terms:
 
     ``hide_usage``: the router asked for usage, the client did not. ``wants_usage``: the client did.
     ``choices`` must finish before the answer is whole. ``closing``: the speed may be said at the end.
-    ``opened``: the router spoke first, as ``face``, so the engine's own opening must not come again.
+    ``opened``: the router spoke first, as ``face``.
     """
 
     face: Face | None = None
+    #: Tells of errors where ``face`` is silent or does not know how.
+    herald: Face | None = None
     hide_usage: bool = False
     wants_usage: bool = False
     choices: int = 1
@@ -44,6 +46,16 @@ class Terms:
     loaded_s: float = 0.0
     asked_at: float = 0.0
     meter: Meter = field(default_factory=Meter)
+
+    @property
+    def introduced(self) -> bool:
+        """The router has said what the form's streams begin with; comments are no such beginning."""
+        return self.opened and self.herald is None
+
+    def error(self, fault: Fault) -> bytes:
+        """The error as an event of this answer's form."""
+        face = self.herald or self.face
+        return sse.data(errors.openai_body(fault)) if face is None else face.error(fault)
 
 
 def speed_lines(terms: Terms) -> list[bytes]:
@@ -175,7 +187,7 @@ class EventAnswer:
     def broken(self, fault: Fault) -> bytes:
         self._split.rest()
         self.done = self.failed = True
-        return self.terms.face.error(fault) if self.terms.face else sse.data(errors.openai_body(fault))
+        return self.terms.error(fault)
 
     def cut_short(self) -> bytes:
         """The stream ended without its proper end."""

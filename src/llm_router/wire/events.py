@@ -52,7 +52,7 @@ class ResponsesAnswer(EventAnswer):
     _OPENING: Final = ("response.created", "response.in_progress", "response.queued")
 
     def look(self, block: bytes, now: float) -> bytes:
-        if not self.terms.opened and not self._NOTABLE.search(block) and b"\\u00" not in block:
+        if not self.terms.introduced and not self._NOTABLE.search(block) and b"\\u00" not in block:
             return block
         return b"".join(self._each(block))
 
@@ -69,7 +69,7 @@ class ResponsesAnswer(EventAnswer):
     def _event(self, event: bytes, text: bytes) -> bytes:
         fields = _read(text)
         kind = _kind(fields)
-        if self.terms.opened and kind in self._OPENING:
+        if self.terms.introduced and kind in self._OPENING:
             return b""
         if kind == "error" or bytes(fields.get("error", b"null")) != b"null":
             self.failed = True
@@ -78,7 +78,7 @@ class ResponsesAnswer(EventAnswer):
         if fields.pop("event", None) is not None:
             event = sse.named(kind.encode(), _encode(fields))
         face = self.terms.face
-        if self.terms.opened and isinstance(face, ResponsesFace):
+        if self.terms.introduced and isinstance(face, ResponsesFace):
             number, face.sequence = face.sequence, face.sequence + 1
             event = _SEQUENCE.sub(rb"\g<1>%d" % number, event, count=1)
         return event
@@ -144,11 +144,11 @@ class MessagesAnswer(EventAnswer):
         try:
             usage = _message(fields.get("message", msgspec.Raw(b"{}"))).usage
         except (msgspec.DecodeError, UnicodeDecodeError):
-            return b"" if self.terms.opened else event
+            return b"" if self.terms.introduced else event
         if bytes(usage):
             self.meter.usage(usage)
             self.meter.completion = None  # the start counts what is not made yet
-        if not self.terms.opened:
+        if not self.terms.introduced:
             return event
         self._dropped = usage
         return b""

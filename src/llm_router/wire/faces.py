@@ -47,10 +47,15 @@ def choose(
 
 
 def for_errors(api: Api, ident: str, model: str, created: int) -> Face:
-    """A face that can at least tell of an error, for answers in which the router is silent otherwise."""
+    """A face that tells of errors as the API does, for answers in which the router is silent or comments."""
     if api is Api.ollama:
         return OllamaFace(Form.chat, model, created, "event", None)
     return status.face(api, "event", ident, model, created) or status.CommentFace()
+
+
+def tells_errors(face: Face | None) -> bool:
+    """Whether the face knows how errors are told."""
+    return face is not None and not isinstance(face, status.CommentFace)
 
 
 class OllamaFace:
@@ -82,7 +87,7 @@ class OllamaFace:
 
     def last(self, text: str | None) -> bytes:
         if not self.lasting:
-            return self._say("", status=text or "ready")
+            return self._say("", status=text) if text else b""
         return self._say(lines.before(text, last=True, marked=self._marked)) if text else b""
 
     def closing(self, text: str) -> bytes:  # noqa: ARG002  the last line has the figures

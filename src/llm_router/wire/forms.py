@@ -68,8 +68,7 @@ class Collected:
 
     def broken(self, fault: Fault) -> bytes:
         self.done = True
-        face = self._terms.face
-        return b"" if face is None else face.error(fault)
+        return self._terms.error(fault)
 
 
 class Joined:

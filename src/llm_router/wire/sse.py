@@ -38,9 +38,10 @@ class Splitter:
         held = self._held
         if not held and data.endswith(_ENDS):
             return data
-        before = held[-1][-_OVERLAP:] if held else b""
-        if held and len(before) < _OVERLAP:
-            before = b"".join(held[-_OVERLAP:])[-_OVERLAP:]
+        # What is held, or comes first, begins a line: a newline there is an empty line of its own.
+        before = held[-1][-_OVERLAP:] if held else b"\n"
+        if len(before) < _OVERLAP:
+            before = (b"\n" + b"".join(held[-_OVERLAP:]))[-_OVERLAP:]
         probe = before + data
         lf, crlf = probe.rfind(b"\n\n"), probe.rfind(b"\n\r\n")
         if lf < 0 and crlf < 0:
