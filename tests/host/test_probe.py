@@ -362,7 +362,8 @@ def test_without_history_no_time_left_is_told() -> None:
 
 def test_percent_comes_from_the_bytes_and_time_left_from_the_history() -> None:
     weights = 10**9
-    world = World(able=10.0, vitals=lambda: Vitals(0, int(weights * now() / 10), 0))
+    log = [(0.0, "load_tensors: loading model tensors")]
+    world = World(able=10.0, log=log, vitals=lambda: Vitals(0, int(weights * now() / 10), 0))
     world.prove(weights=weights, history=[10.0])
     middle = next(one for one in world.told if one[0] >= 5.0)
     assert middle[2] == pytest.approx(45, abs=10)

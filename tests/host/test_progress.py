@@ -35,6 +35,24 @@ def test_bytes_count_from_the_first_measurement_and_end_before_the_proof() -> No
     assert progress.percent(1.0) == 90.0
 
 
+def test_libraries_are_no_weights() -> None:
+    """A Python engine reads and maps gigabytes before its first byte of a small model."""
+    progress = Progress(weights=1 * GB)
+    progress.measured(Vitals(0, 0, 0), loading=False)
+    progress.measured(Vitals(0, 3 * GB, 2 * GB), loading=False)
+    assert progress.percent(1.0) is None
+    progress.measured(Vitals(0, 3 * GB, 2 * GB))
+    progress.measured(Vitals(0, 4 * GB, 2 * GB), loading=True)
+    assert progress.percent(2.0) == 90.0
+
+
+def test_an_engine_that_never_says_what_it_does_is_followed_all_the_same() -> None:
+    progress = Progress(weights=100 * GB)
+    progress.measured(Vitals(0, 0, 0), loading=False)
+    progress.measured(Vitals(0, 50 * GB, 0), loading=False)
+    assert progress.percent(1.0) == pytest.approx(41, abs=1)
+
+
 @pytest.mark.parametrize(
     ("history", "expected"),
     [([10.0], 10.0), ([10.0, 12.0, 50.0], 12.0), ([500.0] * 20 + [10.0] * 7, 10.0)],

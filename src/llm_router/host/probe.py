@@ -14,6 +14,8 @@ from llm_router.core.words import Failure, FailureKind
 from llm_router.engines.engine import Answer, Ended, Engine, Job, Judgement, Question, Step, Verdict
 from llm_router.host.progress import Progress, Vitals
 
+#: The phase before any other: the program comes up.
+STARTING: Final = "starting"
 #: Pauses between questions in seconds: while it is young or nearly ready, and otherwise. Longer ones would miss
 #: the 150 ms (R21) whenever a load ends before its time, and ten small questions a second cost next to nothing.
 QUICK_S: Final = 0.025
@@ -112,7 +114,7 @@ class _Walk:
         self._news = news
         self._now = asyncio.get_running_loop().time
         self._began = self._moved = self._phase_began = self._now()
-        self._phase = "starting"
+        self._phase = STARTING
         self._phases: dict[str, float] = {}
         self._near = asyncio.Event()
         self._vitals: Vitals | None = None
@@ -306,7 +308,7 @@ class _Walk:
         since, self._measured = self._now() - self._measured, self._now()
         if vitals is None:
             return
-        self._progress.measured(vitals)
+        self._progress.measured(vitals, loading=self._phase != STARTING)
         before, self._vitals = self._vitals, vitals
         if before is None or _moves(before, vitals, since):
             self._moved = self._now()

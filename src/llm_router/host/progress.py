@@ -13,6 +13,8 @@ from typing import Final
 ALMOST: Final = 99.0
 #: Bytes alone do not show the end: caches are allocated and graphs captured after the weights.
 BYTES_REACH: Final = 90.0
+#: Before an engine says that it loads weights, so many bytes are its libraries: a Python engine's workers map gigabytes.
+LIBRARIES: Final = 4 * 2**30
 #: A load that takes longer than ever before is said to need this part of its time until now again.
 OVERTIME: Final = 0.1
 #: So many of the last loads count.
@@ -40,6 +42,7 @@ class Progress:
     weights: int | None = None
     _said: float | None = None
     _first: Vitals | None = None
+    _loading: bool = False
     _bytes: float | None = None
     _best: float = 0.0
 
@@ -54,12 +57,13 @@ class Progress:
         if 0 <= percent <= 100:
             self._said = max(percent, self._said or 0.0)
 
-    def measured(self, vitals: Vitals) -> None:
-        """What its processes did. The first measurement is where counting begins."""
-        if self._first is None:
-            self._first = vitals
+    def measured(self, vitals: Vitals, *, loading: bool = True) -> None:
+        """What its processes did. Counting begins with the first measurement, and anew when it says that it loads."""
+        if self._first is None or (loading and not self._loading):
+            self._first, self._loading = vitals, loading
         if self.weights:
             done = max(vitals.resident - self._first.resident, vitals.read - self._first.read)
+            done -= 0 if loading else LIBRARIES
             self._bytes = max(self._bytes or 0.0, min(1.0, done / self.weights) * BYTES_REACH)
 
     def percent(self, elapsed_s: float) -> float | None:
