@@ -6,7 +6,16 @@ from collections.abc import Callable, Mapping
 import pytest
 import uvloop
 
-_ON_BOTH = frozenset({"test_exchange.py", "test_front.py", "test_upstream.py", "test_bigbody.py", "test_tunnel.py"})
+_ON_BOTH = frozenset(
+    {
+        "test_bigbody.py",
+        "test_conductor.py",
+        "test_exchange.py",
+        "test_front.py",
+        "test_tunnel.py",
+        "test_upstream.py",
+    }
+)
 
 
 def pytest_asyncio_loop_factories(

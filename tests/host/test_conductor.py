@@ -11,7 +11,9 @@ import pytest
 from fakes.crew import FakeCrew
 from llm_router.core import events as ev
 from llm_router.core import story
+from llm_router.core.commands import Command
 from llm_router.core.instance import State
+from llm_router.core.scheduler import Scheduler
 from llm_router.core.words import (
     HOST_DEVICE,
     Device,
@@ -385,3 +387,33 @@ async def test_a_notice_names_the_stage(stage: House) -> None:
     assert stage.conductor.age(ticket) is not None
     stage.crew.waits["prove"].set()
     await client.answered()
+
+
+class Late(Scheduler):
+    """A scheduler whose deadline has passed when it is asked for, and asked for again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.due: float | None = asyncio.get_running_loop().time() - 1.0
+        self.ticked = asyncio.Event()
+
+    def step(self, event: ev.Event, now: float) -> list[Command]:
+        if isinstance(event, ev.Ticked):
+            self.due = None
+            self.ticked.set()
+        return []
+
+    def deadline(self) -> float | None:
+        return self.due
+
+
+async def test_a_deadline_that_has_passed_is_a_tick_as_soon_as_can_be() -> None:
+    tasks = Tasks("the test")
+    scheduler = Late()
+    conductor = Conductor(FakeCrew(), tasks, scheduler=scheduler)
+    conductor.tell(ev.PinAsked(ALPHA, pin=True))
+    conductor.tell(ev.PinAsked(ALPHA, pin=False))
+    async with asyncio.timeout(5):
+        await scheduler.ticked.wait()
+    conductor.close()
+    await tasks.aclose()

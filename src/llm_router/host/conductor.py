@@ -79,7 +79,8 @@ class Conductor:
         self._loop = asyncio.get_running_loop()
         self._inbox: deque[ev.Event] = deque()
         self._stepping = False
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._armed_for = 0.0
         self._held: dict[TicketId, _Held] = {}
         self._waiting: dict[ModelName, dict[TicketId, Waiter]] = {}
         self._numbers = itertools.count(1)
@@ -250,11 +251,13 @@ class Conductor:
     def _arm(self) -> None:
         deadline = self._scheduler.deadline()
         if self._timer is not None:
-            if self._timer.when() == deadline:
+            if self._armed_for == deadline:
                 return
             self._timer.cancel()
             self._timer = None
         if deadline is not None:
+            # Remembered here: for a moment that has passed uvloop gives a handle that does not know its time.
+            self._armed_for = deadline
             self._timer = self._loop.call_at(deadline, self._tick)
 
     def _tick(self) -> None:
