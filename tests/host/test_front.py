@@ -212,6 +212,34 @@ async def test_a_thousand_pipelined_errors_do_not_exhaust_the_stack() -> None:
         assert [(await client.read()).status for _ in range(1000)] == [404] * 1000
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("rudely", [False, True])
+async def test_who_leaves_with_requests_in_the_pipe_is_missed(rudely: bool) -> None:
+    """Nothing is read while they wait their turn, so nobody tells that the client is gone."""
+    async with roadside(silence, hold=True) as side:
+        client = await side.client()
+        await client.send(post({"model": "m"}) * 3)
+        await side.until(lambda: bool(side.desk.waiting))
+        if rudely:
+            client.leave()
+        else:
+            await client.close()
+        await side.until(lambda: not side.desk.waiting)
+        assert not side.backend.requests
+
+
+@pytest.mark.slow
+async def test_who_leaves_while_another_protocol_waits_for_its_engine_is_missed() -> None:
+    async with roadside(silence, hold=True) as side:
+        client = await side.client()
+        await client.send(
+            b"GET /upstream/m/ws HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nearly"
+        )
+        await side.until(lambda: bool(side.desk.waiting))
+        await client.close()
+        await side.until(lambda: not side.desk.waiting)
+
+
 async def test_garbage_behind_a_request_ends_the_connection_after_its_answer() -> None:
     async with roadside(echo, hold=True) as side:
         client = await side.client()

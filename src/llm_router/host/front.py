@@ -8,6 +8,7 @@ The lane relies on inside parts of uvicorn; ``tests/host/test_front.py`` names t
 """
 
 import asyncio
+import select
 from collections import deque
 from typing import Any, Final, cast
 
@@ -98,6 +99,9 @@ class Front(HttpToolsProtocol):
     def tick(self, now: float) -> None:
         """About once a second: end what takes too long, let the exchange look at the clock."""
         if self._exchange is not None:
+            if self._has_left_unseen(self._exchange):
+                self.transport.abort()
+                return
             self._exchange.tick(now)
         if self._deadline and now > self._deadline:
             self._deadline = 0.0
@@ -107,6 +111,21 @@ class Front(HttpToolsProtocol):
                 self._fail(bad("cannot wait longer for the rest of the request", "request_timeout", 408))
             else:
                 self.transport.close()
+
+    def _has_left_unseen(self, exchange: Exchange) -> bool:
+        """Whether the client is gone while nothing of it is read: the loop would tell only once somebody reads.
+
+        Nothing is read while a further request waits for its turn, or another protocol for its engine. A tunnel
+        that is held up for the sake of flow is another matter: what its client sent before it left must pass.
+        """
+        if self.transport.is_reading() or not (self.pipeline or exchange.moved() == 0):
+            return False
+        sock = self.transport.get_extra_info("socket")
+        if sock is None or sock.fileno() < 0:
+            return False
+        poller = select.poll()
+        poller.register(sock.fileno(), select.POLLRDHUP)
+        return bool(poller.poll(0))
 
     def data_received(self, data: bytes) -> None:
         if self._dead:
