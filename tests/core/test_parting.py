@@ -1,3 +1,5 @@
+import pytest
+
 from core.play import Play, checked, granted, model, refused, stopped
 from llm_router.core.events import Checked, LoadProgressed, Proved, Started, Withdrawn
 from llm_router.core.words import InstanceId, Settings, TicketId
@@ -76,6 +78,42 @@ def test_an_idle_model_leaves_after_its_time() -> None:
     play.release(2, 50.0)
     assert stopped(play.until(79.9)) == []
     assert stopped(play.until(80.0)) == ["a#1"]
+
+
+@pytest.mark.parametrize("idle_s", [None, 30.0])
+@pytest.mark.parametrize("keep_s", [0.0, 5.0, 600.0])
+def test_a_request_may_wish_how_long_the_model_stays(idle_s: float | None, keep_s: float) -> None:
+    play = Play(model("a", idle_s=idle_s))
+    play.serve(1, "a", "a#1")
+    play.ask(2, "a", 10.0, keep_s=keep_s)
+    play.release(2, 20.0)
+    leaves = 20.0 + max(keep_s, play.settings.linger_s)  # it lingers for the caller's next request in any case
+    assert stopped(play.until(leaves - 0.1)) == []
+    assert stopped(play.until(leaves)) == ["a#1"]
+
+
+def test_a_wish_holds_for_one_request_and_a_background_request_has_none() -> None:
+    play = Play(model("a", idle_s=30.0))
+    play.serve(1, "a", "a#1")
+    play.ask(2, "a", 10.0, keep_s=600.0)
+    play.ask(3, "a", 11.0, background=True, keep_s=1.0)
+    play.release(2, 12.0)
+    play.release(3, 13.0)
+    assert stopped(play.until(50.0)) == [], "the wish of the request that somebody waited for counts"
+    play.ask(4, "a", 50.0)
+    play.release(4, 60.0)
+    assert stopped(play.until(89.9)) == []
+    assert stopped(play.until(90.0)) == ["a#1"]
+
+
+def test_a_wish_makes_no_room_wait() -> None:
+    play = Play(model("a"), model("b"))
+    play.serve(1, "a", "a#1")
+    play.ask(2, "a", 10.0, keep_s=600.0)
+    play.release(2, 11.0)
+    play.ask(3, "b", 12.0)
+    play.until(60.0)
+    assert stopped(play.tell(Checked(B2))) == ["a#1"]
 
 
 def test_pinned_and_default_models_never_idle_away() -> None:

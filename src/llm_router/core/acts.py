@@ -71,6 +71,7 @@ class Acts:
             inst.served = True
             inst.linger_until = -inf
             inst.last_used = now
+            inst.keep_s = ticket.keep_s
         self.command(Grant(ticket.id, inst.id))
 
     def end(self, lease: Lease, reason: EndReason) -> None:

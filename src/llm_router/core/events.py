@@ -27,7 +27,11 @@ class Configured:
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """A request asks for a model. ``patience_s`` ``None``: as long as the settings allow."""
+    """A request asks for a model. ``patience_s`` ``None``: as long as the settings allow.
+
+    ``keep_s`` is a wish: how long the model stays, if nobody needs its room, after this request instead of its own
+    idle time.
+    """
 
     ticket: TicketId
     model: ModelName
@@ -35,6 +39,7 @@ class Arrived:
     priority: int = 0
     background: bool = False
     patience_s: float | None = None
+    keep_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

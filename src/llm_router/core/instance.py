@@ -111,6 +111,8 @@ class Instance:
     ready_at: float = -inf
     last_used: float = -inf
     linger_until: float = -inf
+    #: The idle time that its last foreground request wished for, instead of the model's.
+    keep_s: float | None = None
     #: A ticket was granted on it since it last became ready.
     served: bool = False
     leases: dict[int, Lease] = field(default_factory=dict)

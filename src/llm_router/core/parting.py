@@ -65,9 +65,10 @@ class Parting:
             return None
         if why is not None:
             return why
-        if line.model.idle_s is None or line.pin or line.model.default or inst.busy or self._rules.is_wanted(line):
+        idle_s = line.model.idle_s if inst.keep_s is None else inst.keep_s
+        if idle_s is None or line.pin or line.model.default or inst.busy or self._rules.is_wanted(line):
             return None
-        idle_at = max(inst.last_used + line.model.idle_s, inst.linger_until)
+        idle_at = max(inst.last_used + idle_s, inst.linger_until)
         if idle_at <= now:
             return Why.idle
         self._agenda.at(idle_at)

@@ -175,6 +175,7 @@ class Scheduler:
                 inf if event.patience_s is None else now + event.patience_s,
                 book.quiet,
                 book.number,
+                event.keep_s,
             )
             book.waiting[ticket.id] = ticket
             line.queue.add(ticket)

@@ -26,6 +26,7 @@ class Ticket:
     expires: float
     quiet: float
     number: int
+    keep_s: float | None = None
 
 
 @dataclass(slots=True, eq=False)

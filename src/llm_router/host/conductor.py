@@ -45,6 +45,8 @@ _ROUTINE: Final = (ev.Arrived, ev.Released, ev.Ticked, ev.LoadProgressed, ev.Pro
 _COMMON: Final = (do.Grant, do.Tell)
 
 NEAREST: Final = 3
+#: The journal knows no infinity; ten years are as good.
+FOR_EVER_S: Final = 315_360_000.0
 
 
 @dataclass(slots=True)
@@ -119,6 +121,7 @@ class Conductor:
                 priority=wish.priority,
                 background=wish.background,
                 patience_s=wish.patience_s,
+                keep_s=None if wish.keep_s is None else min(wish.keep_s, FOR_EVER_S),
             )
         )
         return ticket

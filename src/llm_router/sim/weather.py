@@ -255,6 +255,7 @@ class Weather:
             priority=random.choice((0, 0, 0, 0, 1)),
             background=random.random() < 0.2,
             patience_s=random.choice((None, None, None, 20.0)),
+            keep_s=(0.0, 3.0, 40.0)[self.ticket % 3] if self.ticket % 7 == 0 else None,
         )
         world.later(delay, event)
         if random.random() < 0.15:
