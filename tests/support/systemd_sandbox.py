@@ -87,7 +87,11 @@ def booted() -> Iterator["Sandbox"]:
     reason = why_not()
     if reason:
         raise NoSandboxError(reason)
-    with tempfile.TemporaryDirectory(prefix="systemd-sandbox-") as folder:
+    for stale in Path(tempfile.gettempdir()).glob("systemd-sandbox-*-*"):
+        if not Path("/proc", stale.name.split("-")[2]).exists():
+            with _ignoring(OSError):  # what is not empty is not ours
+                stale.rmdir()
+    with tempfile.TemporaryDirectory(prefix=f"systemd-sandbox-{os.getpid()}-") as folder:
         sandbox = Sandbox(Path(folder))
         try:
             sandbox.boot()
@@ -195,6 +199,10 @@ class Sandbox:
         _run("mount", "-t", "cgroup2", "cgroup2", str(mounted))
         own = next(line[3:] for line in Path("/proc/self/cgroup").read_text().splitlines() if line.startswith("0::"))
         group = mounted / own.strip("/") / f"systemd-sandbox-{os.getpid()}"
+        for stale in group.parent.glob("systemd-sandbox-*"):
+            # The kernel ended what was in it when its owner was killed, but only its owner would have removed it.
+            if not Path("/proc", stale.name.rpartition("-")[2]).exists():
+                _remove(stale)
         try:
             group.mkdir()
         except OSError as error:
