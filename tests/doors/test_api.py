@@ -277,6 +277,42 @@ def test_keys_are_asked_for_when_there_are_some(client: TestClient, house: House
     assert client.post("/models/load", json={"model": "a"}, headers={"x-api-key": "admin"}).status_code == 202
 
 
+def test_a_key_sees_its_models_only(client: TestClient, house: House) -> None:
+    text = (
+        "server: {keys: [{key: 'file:user', models: [gpt-4, org/gamma]}, {key: 'file:admin', admin: true}]}\nmodels: {}"
+    )
+    house.guard = Guard(config(text).server.keys)
+    user, admin = {"authorization": "Bearer user"}, {"authorization": "Bearer admin"}
+    assert [entry["id"] for entry in client.get("/v1/models", headers=user).json()["data"]] == ["alpha"]
+    assert [entry["id"] for entry in client.get("/v1/models", headers=admin).json()["data"]] == ["alpha", "beta"]
+    assert [entry["name"] for entry in client.get("/api/tags", headers=user).json()["models"]] == ["alpha"]
+    for name, status in (("alpha", 200), ("a", 200), ("org/gamma", 200), ("beta", 404)):
+        assert client.get(f"/v1/models/{name}", headers=user).status_code == status
+    assert client.post("/api/show", json={"model": "beta"}, headers=user).status_code == 404
+    assert client.get("/api/ps").status_code == 401
+
+
+def test_only_an_operator_sees_the_ends_of_logs(client: TestClient, house: House) -> None:
+    house.guard = Guard(
+        config("server: {keys: [{key: 'file:user'}, {key: 'file:admin', admin: true}]}\nmodels: {}").server.keys
+    )
+    for key, tail in (("user", []), ("admin", ["last line"])):
+        told = client.get("/api/status", headers={"authorization": f"Bearer {key}"}).json()
+        assert told["failures"][0]["tail"] == tail
+        assert told["failures"][0]["cause"] == "out of memory on GPU 0"
+
+
+def test_every_answer_names_its_request(client: TestClient, house: House) -> None:
+    mine = {"x-request-id": "abc-1"}
+    for path in ("/health", "/nothing", "/v1/models"):
+        assert client.get(path, headers=mine).headers["x-request-id"] == "abc-1"
+        made = {client.get(path).headers["x-request-id"] for _ in range(2)}
+        assert len(made) == 2
+    assert client.get("/health", headers={"x-request-id": "x" * 200}).headers["x-request-id"] != "x" * 200
+    house.state = None  # type: ignore[assignment]
+    assert client.get("/api/status", headers=mine).headers["x-request-id"] == "abc-1"
+
+
 def test_models_are_not_downloaded_or_deleted(client: TestClient) -> None:
     assert "download" in client.post("/models", json={"model": "x"}).json()["error"]["message"]
     deleted = client.delete("/models?model=alpha")

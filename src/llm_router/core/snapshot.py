@@ -28,6 +28,8 @@ class InstanceView:
     ready_at: float | None = None
     last_used: float | None = None
     why: str | None = None
+    #: Seconds until it will leave if nobody asks for it, ``None`` if nothing is planned.
+    leaves_in_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,7 @@ def photograph(book: Book, notices: Notices, now: float) -> Snapshot:
     return Snapshot(
         now=now,
         models=tuple(_model(line, notices, now) for line in book.lines.values() if not line.removed),
-        instances=tuple(_instance(inst, now) for inst in book.instances.values()),
+        instances=tuple(_instance(book.line_of(inst), inst, now) for inst in book.instances.values()),
         devices=tuple(_device(book, device) for device in book.devices),
         waiting=len(book.waiting),
         leases=len(book.leases),
@@ -129,7 +131,14 @@ def _model(line: Line, notices: Notices, now: float) -> ModelView:
     )
 
 
-def _instance(inst: Instance, now: float) -> InstanceView:
+def _leaves_in(line: Line, inst: Instance, now: float) -> float | None:
+    idle_s = line.model.idle_s if inst.keep_s is None else inst.keep_s
+    if idle_s is None or inst.state is not State.ready or inst.busy or line.pin or line.model.default:
+        return None
+    return max(inst.last_used + idle_s - now, 0.0)
+
+
+def _instance(line: Line, inst: Instance, now: float) -> InstanceView:
     proved = inst.ready_at > float("-inf")
     left = None if inst.left_s is None else max(inst.left_s - (now - inst.told_at), 0.0)
     return InstanceView(
@@ -146,6 +155,7 @@ def _instance(inst: Instance, now: float) -> InstanceView:
         ready_at=inst.ready_at if proved else None,
         last_used=inst.last_used if proved else None,
         why=inst.why.value if inst.why else None,
+        leaves_in_s=_leaves_in(line, inst, now),
     )
 
 

@@ -13,14 +13,16 @@ from typing import Final, Protocol, TypeVar
 import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from llm_router.config.problems import ConfigError
 from llm_router.core.words import ModelName
-from llm_router.doors import keys
+from llm_router.doors import keys, ollama
 from llm_router.doors.reloaded import Reloaded, broken
+from llm_router.doors.request_ids import RequestIds, ident_of
 from llm_router.doors.views import Views, listed
 from llm_router.wire import access, errors
 from llm_router.wire.errors import BadRequestError, Fault
@@ -100,18 +102,19 @@ def build(door: Door) -> Starlette:
 
     async def status(request: Request) -> Response:
         _may_read(door, request)
-        return _json(door.views().status())
+        peer = request.client.host if request.client else ""
+        return _json(door.views().status(logs=door.guard().operator(_raw_headers(request), peer) is None))
 
     async def models(request: Request) -> Response:
-        _may_read(door, request)
-        return _tagged(request, listed(door.views().models()))
+        sees = _sees(door, request)
+        return _tagged(request, listed(entry for entry in door.views().models() if sees(entry["id"])))
 
     async def model(request: Request) -> Response:
-        _may_read(door, request)
+        sees = _sees(door, request)
         name = request.path_params["name"]
         entry = door.views().model(name)
-        if entry is None:
-            raise RefusedError(errors.unknown_model(name, door.house.nearest(name)))
+        if entry is None or not sees(entry["id"]):
+            raise RefusedError(errors.unknown_model(name, [near for near in door.house.nearest(name) if sees(near)]))
         return _json(entry)
 
     async def load(request: Request) -> Response:
@@ -168,9 +171,11 @@ def build(door: Door) -> Starlette:
         ),
         Route("/api/models/pin", pin, methods=["POST"]),
         Route("/api/reload", reload, methods=["POST"]),
+        *ollama.routes(door.views, lambda request: _sees(door, request)),
     ]
     return Starlette(
         routes=routes,
+        middleware=[Middleware(RequestIds)],
         exception_handlers={
             RefusedError: _refused,
             BadRequestError: _refused,
@@ -216,9 +221,11 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 
 async def _broken(request: Request, error: Exception) -> Response:
-    return _answer(
+    answer = _answer(
         Fault(500, "router_fault", f"cannot answer {request.url.path}: {error!r}; the router's log says where")
     )
+    answer.headers["x-request-id"] = ident_of(request.scope).decode()  # this is outside of what names it otherwise
+    return answer
 
 
 def _raw_headers(request: Request) -> Sequence[tuple[bytes, bytes]]:
@@ -230,6 +237,17 @@ def _may_read(door: Door, request: Request) -> None:
     fault = door.guard().reader(_raw_headers(request))
     if fault is not None:
         raise RefusedError(fault)
+
+
+def _sees(door: Door, request: Request) -> Callable[[str], bool]:
+    """Which models the request may see. Raises ``RefusedError`` if it may see nothing at all."""
+    _may_read(door, request)
+    names = door.guard().sees(_raw_headers(request))
+    if names is None:
+        return lambda _: True
+    resolve = door.views().config.resolve
+    allowed = {resolve(name) for name in names}
+    return lambda name: resolve(name) in allowed
 
 
 def _may_change(door: Door, request: Request) -> None:

@@ -5,6 +5,7 @@ into their clients; it is ignored. State is changed only with an admin key or, w
 this machine. Keys are compared by hash, in constant time, and never kept, logged or passed on.
 """
 
+import functools
 import hmac
 import ipaddress
 from collections.abc import Iterable
@@ -83,6 +84,11 @@ class Guard:
             operator=key.admin,
         )
 
+    def sees(self, headers: Headers) -> tuple[str, ...] | None:
+        """The names of the only models that this request may see and use, ``None``: all."""
+        key = match(self.keys, offered(headers)) if self.keys else None
+        return key.models if key is not None else None
+
     def reader(self, headers: Headers) -> Fault | None:
         """May this request look at the router?"""
         return None if not self.keys or match(self.keys, offered(headers)) else NO_KEY
@@ -97,6 +103,7 @@ class Guard:
         return None if key.admin else NOT_ADMIN
 
 
+@functools.lru_cache(maxsize=1024)  # asked for every request, and few clients there are
 def is_loopback(peer: str) -> bool:
     """Whether the other end is on this machine. A Unix socket has no address: only this machine can reach it."""
     if not peer:

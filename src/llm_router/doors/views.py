@@ -83,8 +83,8 @@ class Views:
             "running": seen.leases,
         }
 
-    def status(self) -> Json:
-        """``GET /api/status``: everything that a page or a command wants to show."""
+    def status(self, *, logs: bool = True) -> Json:
+        """``GET /api/status``: everything that a page or a command wants to show; ``logs``: ends of them too."""
         seen = self.snapshot()
         return {
             "router": {
@@ -121,7 +121,7 @@ class Views:
                     "model": model.name,
                     "kind": model.failure.kind.value,
                     "cause": model.failure.cause,
-                    "tail": list(model.failure.tail),
+                    "tail": list(model.failure.tail) if logs else [],
                     "until_s": round(model.retry_in_s, 1),
                 }
                 for model in seen.models
@@ -130,9 +130,12 @@ class Views:
         }
 
     def models(self) -> list[Json]:
-        """The entries of ``GET /v1/models``, in the order of the configuration."""
-        seen = self.snapshot()
-        return [self._entry(model) for model in seen.models if not self._entry_of(model.name).hidden]
+        """The entries of ``GET /v1/models``, in the order of the configuration; aliases behind them, if listed."""
+        shown = [self._entry(model) for model in self.snapshot().models if not self._entry_of(model.name).hidden]
+        if not self.config.server.list_aliases:
+            return shown
+        also = [{**entry, "id": alias, "alias_of": entry["id"]} for entry in shown for alias in entry["aliases"]]
+        return [*shown, *also]
 
     def model(self, name: str) -> Json | None:
         """One entry by name or alias, hidden ones too; ``None`` if there is none."""

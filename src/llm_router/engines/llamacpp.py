@@ -89,9 +89,11 @@ PING_S: Final = 1
 #: Trace: since 2026 the sizes of buffers and the steps of a load are logged from here on.
 VERBOSITY: Final = 4
 
+#: Without its own ``/v1/responses``: the events of that stream have no ``sequence_number``, ``output_index`` and
+#: ``content_index``, without which the helpers of OpenAI's libraries fail; it is translated instead.
 SERVES: Final = _words(
     "/v1/chat/completions /chat/completions /v1/chat/completions/input_tokens /v1/completions "
-    "/completion /completions /v1/responses /responses /v1/messages /v1/messages/count_tokens "
+    "/completion /completions /v1/messages /v1/messages/count_tokens "
     "/v1/embeddings /embeddings /embedding /v1/rerank /rerank /v1/reranking /reranking /infill /tokenize "
     "/detokenize /apply-template /v1/audio/transcriptions /v1/models /models /props /slots /metrics "
     "/lora-adapters /health /v1/health"

@@ -384,9 +384,10 @@ class Front(HttpToolsProtocol):
                 if cycle is not None:
                     cycle.keep_alive = False
             return
-        anthropic = request is not None and request.path.startswith((b"/v1/messages", b"/messages"))
-        body = errors.anthropic_body(fault) if anthropic else errors.openai_body(fault)
+        body = errors.body_for(b"" if request is None else request.path, fault)
         lines = [b"%b: %b\r\n" % header for header in errors.headers(fault)]
+        ident = request.ident if request is not None and request.ident else self._road.new_id()
+        lines.append(b"x-request-id: %b\r\n" % ident.encode())
         if request is not None and request.origin and fault.status != 403:
             lines += access.answer(request.origin)
         lines.append(b"connection: close\r\ncontent-length: %d\r\n\r\n" % len(body))
