@@ -1,4 +1,5 @@
 import os
+import pwd
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,10 @@ async def chosen(word: choosing.Word, machine: Path, **environment: str) -> str:
     return text
 
 
+def template(account: str) -> str:
+    return f"[Service]\nUser={account}\nExecStart=/bin/true\n"
+
+
 def has_user_manager(machine: Path) -> None:
     (machine / "runtime" / "systemd").mkdir(parents=True)
     (machine / "runtime" / "systemd" / "private").touch()
@@ -51,8 +56,24 @@ async def test_a_plain_account_has_its_template_else_its_user_manager_else_its_c
     assert "<children in" in await chosen("auto", machine, **AS_A_UNIT)
     has_user_manager(machine)
     assert "<transient units of <systemd (user)" in await chosen("auto", machine, **AS_A_UNIT)
-    (machine / "template").touch()
+    (machine / "template").write_text(template("1000"))
     assert "<template units of <systemd (system)" in await chosen("systemd", machine)
+
+
+async def test_a_template_is_known_by_its_accounts_name(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    account = pwd.getpwuid(os.getuid())
+    monkeypatch.setattr(os, "geteuid", lambda: account.pw_uid or 1)
+    (machine / "template").write_text(template(account.pw_name if account.pw_uid else pwd.getpwuid(1).pw_name))
+    assert "<template units of <systemd (system)" in await chosen("systemd", machine)
+
+
+async def test_a_template_for_another_account_is_not_for_this_one(machine: Path) -> None:
+    (machine / "template").write_text(template("llm-router"))
+    assert "<children in" in await chosen("auto", machine, **AS_A_UNIT)
+    with pytest.raises(SupervisorError, match=r"enable-linger.* is for the account 'llm-router'$"):
+        await chosen("systemd", machine)
+    has_user_manager(machine)
+    assert "<transient units of <systemd (user)" in await chosen("systemd", machine)
 
 
 async def test_who_asks_for_systemd_is_told_what_it_needs(machine: Path) -> None:

@@ -19,6 +19,19 @@ def test_the_template_runs_the_job_as_the_account() -> None:
     assert job == "/var/lib/llm-router/jobs/%i"
 
 
+@pytest.mark.parametrize(
+    ("text", "account"),
+    [
+        (packaging.template("llm-router", Path("/var/lib/llm-router")), "llm-router"),
+        ("[Service]\nUser=a\nUser=b\n", "b"),
+        ("[Service]\nUser=a\nUser=\n", "root"),
+        ("[Service]\nExecStart=/bin/true\n", "root"),
+    ],
+)
+def test_whose_a_template_is_stands_in_it(text: str, account: str) -> None:
+    assert packaging.account_of(text) == account
+
+
 def test_the_rule_names_the_account_its_own_units_and_the_listed_ones() -> None:
     text = packaging.rule("llm-router", ["sglang", "tabbyapi.service"])
     assert 'subject.user !== "llm-router"' in text

@@ -5,6 +5,7 @@ It looks at the machine and builds; what the supervisors do is theirs.
 
 import logging
 import os
+import pwd
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Literal
@@ -67,12 +68,22 @@ def _by_systemd(state: Path, environment: Mapping[str, str]) -> Supervisor:
         if not BOOTED.is_dir():
             raise SupervisorError("cannot use the supervisor systemd: this machine was not booted by it")
         return SystemdSupervisor(state, Manager("system"))
-    if any(path.exists() for path in _TEMPLATES):
+    owner = next((packaging.account_of(path.read_text()) for path in _TEMPLATES if path.exists()), None)
+    if owner is not None and owner in _names_of(os.geteuid()):
         return SystemdSupervisor(state, Manager("system"), "template")
     runtime = environment.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
     if Path(runtime, "systemd/private").exists() and Path(runtime, "bus").exists():
         return SystemdSupervisor(state, Manager("user"))
+    template = "is not installed ('llm-router install' does it)" if owner is None else f"is for the account {owner!r}"
     raise SupervisorError(
         "cannot use the supervisor systemd: this account has no user manager (type: loginctl enable-linger), and the"
-        f" template {packaging.TEMPLATE_FILE} is not installed ('llm-router install' does it)"
+        f" template {packaging.TEMPLATE_FILE} {template}"
     )
+
+
+def _names_of(uid: int) -> frozenset[str]:
+    """What a unit's ``User=`` may say of this account."""
+    try:
+        return frozenset({str(uid), pwd.getpwuid(uid).pw_name})
+    except KeyError:
+        return frozenset({str(uid)})

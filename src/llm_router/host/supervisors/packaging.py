@@ -44,6 +44,13 @@ def template(account: str, state: Path, python: Path = Path(sys.executable), run
     return _filled(TEMPLATE_FILE, ACCOUNT=_checked(account), **{name: str(path) for name, path in filled.items()})
 
 
+def account_of(template: str) -> str:
+    """Whose engines the instances of an installed template are: its ``User=``, root if it names nobody."""
+    named: list[str] = re.findall(r"^User=(.*)$", template, re.MULTILINE)
+    # The last word counts, and an empty one takes back those before it (systemd.syntax(7)).
+    return (named[-1].strip() if named else "") or "root"
+
+
 def rule(account: str, services: Iterable[str] = ()) -> str:
     """The polkit rule that lets the account start its engines and these services. Raises ``ValueError``."""
     given = list(services)
