@@ -53,6 +53,9 @@ FAILED: Final = 1
 #: The exit code of a command that was ended by a second signal, by the shells' custom.
 INTERRUPTED: Final = 130
 
+#: What the server gets to close its sockets after a second signal (seconds).
+HURRIED_S: Final = 2.0
+
 Opened = Callable[[str], None]
 """Called with the address once the door is open."""
 
@@ -198,7 +201,7 @@ class Router:
         log.info("ending: running answers have %.0f s", self.config.server.shutdown_grace)
         self._server.should_exit = True
         stopping = self._tasks.spawn("stop the engines", self._conductor.shut_down(keep_engines=keep))
-        ended = asyncio.gather(serving, stopping)
+        ended = self._tasks.spawn("wait for the end", asyncio.wait({serving, stopping}))
         either: set[asyncio.Future[Any]] = {hurry, ended}
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         hurried = not ended.done()
@@ -207,6 +210,8 @@ class Router:
             self._road.end_all()
             if not keep:
                 await self._crew.kill_all()
+            # It is impatient now; cancelled in the middle it would leave its sockets open.
+            await asyncio.wait({serving}, timeout=HURRIED_S)
         self._conductor.close()
         await self._tasks.aclose()
         await self._crew.aclose()

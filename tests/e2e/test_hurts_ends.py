@@ -2,71 +2,22 @@
 
 import os
 import signal
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import httpx2
 import pytest
 
-from support.router import Json, RunningRouter, events, first_text, running, text_of, until
+from support.guest import Guest
+from support.router import Json, RunningRouter, events, first_text, running, until
 from support.wild import CHAT, SAYS, answer, lives, notes, say_so, state, wild, wish
 
 pytestmark = pytest.mark.slow
 
 #: What an engine must be gone within, once its router is dead (seconds): the guard's grace is not waited for.
 SOON: Final = 8.0
-
-
-@dataclass
-class Guest:
-    """A client in a thread of its own, that keeps what it was told."""
-
-    router: RunningRouter
-    model: str
-    text: str = "hello"
-    chunks: list[Json | str] = field(default_factory=list)
-    broken: bool = False
-
-    def __post_init__(self) -> None:
-        self.heard = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            with (
-                self.router.client() as client,
-                client.stream("POST", CHAT, json=wish(self.model, self.text)) as response,
-            ):
-                if response.status_code != 200:
-                    self.chunks.append({"error": response.json() if response.read() else {}})
-                    return
-                for chunk in events(response):
-                    self.chunks.append(chunk)
-                    if text_of([chunk]):
-                        self.heard.set()
-        except httpx2.HTTPError:
-            self.broken = True
-        finally:
-            self.heard.set()
-
-    def gone(self) -> "Guest":
-        """Wait for the end of its answer."""
-        self._thread.join(20)
-        assert not self._thread.is_alive(), f"{self.model}: {self.chunks[-3:]}"
-        return self
-
-    @property
-    def error(self) -> str:
-        return str([chunk for chunk in self.chunks if isinstance(chunk, dict) and "error" in chunk])
-
-    @property
-    def whole(self) -> bool:
-        return not self.broken and self.error == "[]" and text_of(self.chunks) == SAYS and self.chunks[-1] == "[DONE]"
 
 
 @dataclass
@@ -132,7 +83,7 @@ def test_a_polite_end(tmp_path: Path, begin: Callable[[Moment], None], number: i
         moment.router.process.send_signal(number)
         until(lambda: "ending: running answers have" in moment.router.log)
         if "waiting" in moment.guests:
-            assert "shutting_down" in moment.guests["waiting"].gone().error
+            assert moment.guests["waiting"].gone().errors == ["shutting_down"]
         if begin is not loading:
             assert moment.router.process.poll() is None, "it waits for those who are answered or end"
             say_so(moment.go)
@@ -147,7 +98,7 @@ def test_an_answer_beyond_the_grace_is_ended_with_an_error(tmp_path: Path) -> No
     with midst(tmp_path, streaming, shutdown_grace=0.3) as moment:
         moment.router.process.send_signal(signal.SIGTERM)
         served = moment.guests["served"].gone()
-        assert "shutting_down" in served.error
+        assert served.errors == ["shutting_down"]
         assert not served.whole
         say_so(moment.go)
         assert moment.router.process.wait(20) == 0
@@ -163,9 +114,10 @@ def test_a_second_signal_ends_the_patience(tmp_path: Path, begin: Callable[[Mome
         code = moment.router.process.wait(10)
         assert code in ({0, 130} if begin is loading else {130}), "a load ends at once, perhaps before the second"
         for guest in moment.guests.values():
-            assert "shutting_down" in guest.gone().error or guest.broken
+            assert guest.gone().errors == ["shutting_down"] or guest.broken
             assert not guest.whole
         until(lambda: not any(lives(pid) for pid in all_pids(moment)), SOON)
+        assert "Traceback" not in moment.router.log
 
 
 @pytest.mark.parametrize("begin", MOMENTS)
