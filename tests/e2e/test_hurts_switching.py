@@ -67,7 +67,8 @@ def test_a_load_that_is_left_early_stops_and_one_that_is_left_late_goes_on(
     log = notes(router, "long")
     assert (len(log.births), log.count("ready")) == (1, 1)
     with client.stream("POST", CHAT, json=wish("long")) as response:
-        next(events(response))
+        chunks = events(response)
+        next(chunks)
         until(lambda: len(log.births) == 2)
     until(lambda: state(router, "long") == "gone", 1.0)
     assert not lives(log.births[1])
@@ -105,18 +106,20 @@ def test_an_unload_under_streams_lets_them_end(router: RunningRouter, client: ht
     assert born(router, "one") == births + 1, "who asks after the unload is a new wish"
 
 
-def test_a_pinned_model_stays_whoever_waits(router: RunningRouter, client: httpx2.Client) -> None:
+def test_a_pinned_model_stays_whoever_asks_and_unpinned_it_goes_at_once(
+    router: RunningRouter, client: httpx2.Client
+) -> None:
     assert answer(client, "one") == SAYS
     births = born(router, "one", "two")
     assert client.post("/api/models/pin", json={"model": "one", "pin": True}).status_code == 200
-    waiting = Guest(router, "two")
-    until(lambda: [entry["model"] for entry in router.status()["queue"]] == ["two"])
-    for _ in range(20):
+    for _ in range(5):
+        refused = Guest(router, "two").gone()
+        assert refused.errors == ["model_load_failed"]
+        assert "cannot make room for two" in str(refused.chunks)
         assert answer(client, "one") == SAYS
-    assert state(router, "one") == "ready"
     assert born(router, "one", "two") == births
     client.post("/api/models/pin", json={"model": "one", "pin": False})
-    assert waiting.gone().whole
+    assert answer(client, "two") == SAYS
     assert state(router, "one") == "gone"
 
 
