@@ -9,7 +9,7 @@ process alive; an unknown ``model`` in a request is ignored; 401 and 501 bodies;
 
 The environment makes it misbehave: ``FAKE_LOAD_S`` and ``FAKE_TOKEN_S`` (seconds), and ``FAKE_TRAP``, one of
 ``hang`` (loads for ever, without moving), ``router`` (healthy, but a router), ``oom``, ``arch``, ``abort`` (dies
-so while loading), ``dumb`` (healthy, but every chat is a 500), ``mute`` (healthy, but never answers a chat),
+so while loading), ``dumb`` (healthy, but every chat is a 500), ``dumb-later`` (so from the third chat on), ``mute`` (healthy, but never answers a chat),
 ``deaf`` (ignores SIGTERM).
 """
 
@@ -91,6 +91,7 @@ class State:
         self.name = ""
         self.answering = threading.Condition()
         self.answers = 0
+        self.chats = 0
 
     def words(self) -> list[str]:
         return ["I", " am", f" {self.name},", " a", " fake", " model."]
@@ -201,7 +202,8 @@ class Handler(BaseHTTPRequestHandler):
     def chat(self, asked: dict[str, Any]) -> None:
         if TRAP == "mute":
             time.sleep(3600)
-        if TRAP == "dumb":
+        self.state.chats += 1
+        if TRAP == "dumb" or (TRAP == "dumb-later" and self.state.chats > 2):
             self.fail(500, "server_error", "Compute error.")
         elif not isinstance(asked.get("messages"), list):
             self.fail(400, "invalid_request_error", "'messages' is required")

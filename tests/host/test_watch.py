@@ -4,9 +4,10 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from fakes.virtual_time import run
 from llm_router.core.words import Failure, FailureKind, Outcome, TicketId
 from llm_router.engines.engine import Answer, Job, Judgement, Question, Step, Verdict
-from llm_router.host.watch import SUSPICIOUS, Watch
+from llm_router.host.watch import AGAIN_S, LOOK_S, SUSPICIOUS, Watch
 
 CHEAP, TOKEN = Question("GET", "/health"), Question("POST", "/v1/chat/completions")
 
@@ -158,3 +159,13 @@ async def test_an_engine_without_a_cheap_question_is_watched_by_its_requests_onl
         tested.over(Outcome.failed)
     async with asyncio.timeout(5):
         await looking
+
+
+def test_what_looks_bad_is_looked_at_again_soon() -> None:
+    async def story() -> float:
+        instance = Instance({"/health": Answer(503, body=b"broken"), "/v1/chat/completions": Answer(500)})
+        job = Job("m", ("engine",), 1)
+        await Watch(Engine(), job, instance.ask, {}).run()  # type: ignore[arg-type]
+        return asyncio.get_running_loop().time()
+
+    assert run(story()) == LOOK_S + 2 * AGAIN_S

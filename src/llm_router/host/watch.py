@@ -14,6 +14,8 @@ from llm_router.engines.engine import Answer, Engine, Job, Judgement, Question, 
 
 #: Between two looks (seconds).
 LOOK_S: Final = 5.0
+#: After a bad answer it is asked again so soon: what is broken should not be given to many.
+AGAIN_S: Final = 1.0
 #: While requests run and nothing moves for so long (seconds), the engine is suspected: longer than a long prefill.
 QUIET_S: Final = 120.0
 #: So many bad answers in a row, or failed requests in a row, are a suspicion.
@@ -58,7 +60,8 @@ class Watch:
     async def run(self) -> Failure:
         """Return when the instance is found sick, with the reason."""
         while True:
-            await asyncio.sleep(self._look_s)
+            doubtful = self._bad_answers or self._silences
+            await asyncio.sleep(min(self._look_s, AGAIN_S) if doubtful else self._look_s)
             suspicion = await self._suspicion()
             if suspicion is None:
                 continue
