@@ -236,10 +236,83 @@ class thief:  # noqa: N801 - used as a context
 def test_a_gate_that_opens_late_is_in_time(tmp_path: Path) -> None:
     """The limit is for what lasts too long, not for what lasts."""
     gate = tmp_path / "gate"
-    with running(tmp_path, wild(tmp_path, {"late": (f"gate={gate}",)})) as router, router.client() as client:
-        with client.stream("POST", CHAT, json=wish("late")) as response:
+    with (
+        running(tmp_path, wild(tmp_path, {"late": (f"gate={gate}",)})) as router,
+        router.client() as client,
+        client.stream("POST", CHAT, json=wish("late")) as response,
+    ):
+        chunks = events(response)
+        next(chunks)
+        assert state(router, "late") in {"starting", "checking"}
+        say_so(gate)
+        assert text_of(list(chunks)) == SAYS
+
+
+@pytest.fixture(scope="module")
+def watchful(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRouter]:
+    """A router that suffers no silence."""
+    folder = tmp_path_factory.mktemp("watchful")
+    models = {"good": (), "silent": (f"gate={folder / 'never'}",), "ill": (f"sick={folder / 'sick'}",)}
+    config = wild(folder, models, load_silence=0.6, answer_silence=0.4, look_every=0.1)
+    config["scheduler"] |= {"stall": 0.3}
+    config["backends"]["wild"]["grace"] = 0.2
+    with running(folder, config) as router:
+        yield router
+        assert "Traceback" not in router.log
+
+
+def test_an_engine_that_is_silent_while_it_loads_fails_long_before_its_limit(watchful: RunningRouter) -> None:
+    with watchful.client() as client:
+        error = refused(client, "silent")
+        assert error["code"] == "model_load_failed"
+        assert "makes no progress" in error["message"]
+        assert "nothing moved for 1 s" in error["message"]
+        works(client)
+        assert not any(lives(pid) for pid in notes(watchful, "silent").births)
+
+
+@pytest.mark.parametrize("how", ["frozen", "health"])
+def test_an_engine_that_hangs_while_idle_is_found_out_and_replaced(watchful: RunningRouter, how: str) -> None:
+    with watchful.client() as client:
+        assert answer(client, "ill") == SAYS
+        (engine,) = watchful.status()["instances"]
+        if how == "frozen":
+            os.kill(engine["pid"], signal.SIGSTOP)
+            until(lambda: not lives(engine["pid"]), 10)
+            assert answer(client, "ill") == SAYS
+            assert watchful.status()["instances"][0]["pid"] != engine["pid"]
+        else:
+            # It still makes tokens: a health check that is only slow costs nobody his answer.
+            say_so(watchful.folder / "sick")
+            asked = notes(watchful, "ill").count("asked hi")
+            until(lambda: notes(watchful, "ill").count("asked hi") > asked, 10)
+            assert watchful.status()["instances"][0]["pid"] == engine["pid"]
+
+
+def test_an_engine_that_freezes_in_the_middle_is_replaced_though_nobody_else_waits(watchful: RunningRouter) -> None:
+    with watchful.client() as client:
+        works(client)
+        (engine,) = watchful.status()["instances"]
+        with client.stream("POST", CHAT, json=wish("good", "endless")) as response:
             chunks = events(response)
-            next(chunks)
-            assert state(router, "late") in {"starting", "checking"}
-            say_so(gate)
-            assert text_of(list(chunks)) == SAYS
+            first_text(chunks)
+            os.kill(engine["pid"], signal.SIGSTOP)
+            codes = [chunk["error"]["code"] for chunk in chunks if isinstance(chunk, dict) and "error" in chunk]
+        assert codes == ["stalled"]
+        until(lambda: not lives(engine["pid"]), 5)
+        works(client)
+
+
+def test_a_long_pause_of_a_working_engine_costs_it_nothing(watchful: RunningRouter, tmp_path: Path) -> None:
+    """As a long prompt does. It has a slot left, so it makes the token that it is asked for."""
+    with watchful.client() as client:
+        works(client)
+        (engine,) = watchful.status()["instances"]
+        asked = notes(watchful, "good").count("asked hi")
+        with client.stream("POST", CHAT, json=wish("good", f"hold {tmp_path / 'go'}")) as response:
+            chunks = events(response)
+            first_text(chunks)
+            until(lambda: notes(watchful, "good").count("asked hi") >= asked + 2, 10)
+            say_so(tmp_path / "go")
+            assert text_of(list(chunks)).endswith(" am wild.")
+        assert watchful.status()["instances"][0]["pid"] == engine["pid"]

@@ -251,7 +251,7 @@ async def test_a_later_router_takes_over_what_is_unchanged_and_stops_the_rest(ya
 
 async def test_an_engine_that_goes_bad_is_reported(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
     class Sick:
-        def __init__(self, *_: object) -> None:
+        def __init__(self, *_: object, **__: object) -> None:
             self.outcomes: list[Outcome] = []
 
         def over(self, outcome: Outcome) -> None:

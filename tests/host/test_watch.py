@@ -169,3 +169,16 @@ def test_what_looks_bad_is_looked_at_again_soon() -> None:
         return asyncio.get_running_loop().time()
 
     assert run(story()) == LOOK_S + 2 * AGAIN_S
+
+
+async def test_nobody_is_waited_for_longer_than_silence_is_suffered() -> None:
+    limits: list[float] = []
+
+    async def ask(host: str, port: int, question: Question) -> Answer:
+        limits.append(question.timeout_s)
+        return Answer(0, body=b"silent")
+
+    watch = Watch(Engine(), Job("m", ("engine",), 1), ask, {}, look_s=0.0, quiet_s=0.25)  # type: ignore[arg-type]
+    failure = await watch.run()
+    assert "cannot make a token any more" in failure.cause
+    assert limits == [0.25] * (SUSPICIOUS + 1)

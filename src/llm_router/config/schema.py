@@ -94,6 +94,12 @@ class Server(Section):
     """List the models under their aliases too."""
     load_timeout: Annotated[Duration, Field(gt=0)] = 180.0
     """How long a model may load before the start counts as failed."""
+    load_silence: Annotated[Duration, Field(gt=0)] = 120.0
+    """How long nothing may move while a model loads: no line of its log, no memory, no reading, no computing."""
+    answer_silence: Annotated[Duration, Field(gt=0)] = 120.0
+    """How long an engine may send nothing while requests run; then it must make one token, or it is replaced. Give it more than the longest prompt takes to read."""
+    look_every: Annotated[Duration, Field(gt=0)] = 5.0
+    """How often an idle engine is asked whether it is well."""
     shutdown_grace: Duration = 30.0
     """How long running answers may go on when the router ends."""
     engines_on_exit: Literal["stop", "keep"] = "stop"

@@ -240,7 +240,7 @@ class LocalCrew:
             place.engine,
             place.job,
             self._eyes(place),
-            limits=Limits(total_s=self._limit(place)),
+            limits=Limits(total_s=self._limit(place), silent_s=self.config.server.load_silence),
             history=await self._past(place, "start"),
             weights=await asyncio.to_thread(weights_of, place.job),
             news=_teller(place, news),
@@ -264,7 +264,15 @@ class LocalCrew:
         return [] if self._history is None else await self._history.load_seconds(place.model, place.revision, kind)
 
     def _watch(self, place: Place) -> None:
-        place.watch = Watch(place.engine, place.job, self._asker.ask, place.leases)
+        section = self.config.server
+        place.watch = Watch(
+            place.engine,
+            place.job,
+            self._asker.ask,
+            place.leases,
+            look_s=section.look_every,
+            quiet_s=section.answer_silence,
+        )
         place.watching = self._tasks.spawn(f"look after {place.instance}", self._look_after(place, place.watch))
 
     def _eyes(self, place: Place) -> Eyes:

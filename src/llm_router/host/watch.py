@@ -7,6 +7,7 @@ asks for a token without a suspicion, and it restarts nobody: it reports.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Final
 
 from llm_router.core.words import Failure, FailureKind, Outcome, TicketId
@@ -115,10 +116,15 @@ class Watch:
         return Failure(FailureKind.crashed, f"{self.job.model} runs but cannot make a token any more{why}")
 
     async def _judge(self, step: Step) -> Judgement:
-        judged = step.judge(await self._ask(self.job.host, self.job.port, step.question))
+        judged = step.judge(await self._answer(step.question))
         if judged.instead is not None:
-            judged = step.judge(await self._ask(self.job.host, self.job.port, judged.instead))
+            judged = step.judge(await self._answer(judged.instead))
         return judged
+
+    async def _answer(self, question: Question) -> Answer:
+        """Nobody is waited for longer than silence is suffered."""
+        patient = replace(question, timeout_s=min(question.timeout_s, self._quiet_s))
+        return await self._ask(self.job.host, self.job.port, patient)
 
     def _forgive(self) -> None:
         self._bad_answers = self._silences = self._failed_requests = 0
