@@ -1,20 +1,23 @@
 """Real clients over real switches: the SDKs, as people use them."""
 
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import anthropic
+import ollama
 import openai
 import pytest
 
-from support.router import SLOW_MB, RunningRouter, ask, configuration, running, says
+from support.router import SLOW_MB, RunningRouter, ask, configuration, running, says, until
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
 NODE = Path(__file__).parent / "node"
+PYTHON = Path(__file__).parent / "python"
 HELLO: list[openai.types.chat.ChatCompletionMessageParam] = [{"role": "user", "content": "Who are you?"}]
 
 
@@ -94,6 +97,66 @@ def test_openai_python_responses(sdk: openai.OpenAI) -> None:
     assert text == says("beta")
 
 
+def test_openai_python_responses_helper(sdk: openai.OpenAI) -> None:
+    with sdk.responses.stream(model="beta", input="Who are you?") as stream:
+        kinds = [event.type for event in stream]
+        answer = stream.get_final_response()
+    assert answer.output_text == says("beta")
+    assert answer.status == "completed"
+    assert answer.usage is not None
+    assert answer.usage.output_tokens > 5
+    assert kinds.count("response.created") == 1
+    assert "response.in_progress" in kinds
+    assert sdk.responses.create(model="beta", input="Who are you?").output_text == says("beta")
+
+
+@pytest.mark.parametrize("mode", ["event", "content", "reasoning", "comment", "off"])
+def test_openai_python_in_every_mode_and_the_next_turn_is_clean(sdk: openai.OpenAI, mode: str) -> None:
+    headers = {"X-Router-Status": mode}
+    with sdk.chat.completions.stream(model="beta", messages=HELLO, extra_headers=headers) as stream:
+        message = stream.get_final_completion().choices[0].message
+    assert message.content is not None
+    if mode == "content":
+        assert "Loading beta" in message.content
+        assert "✅ beta ready" in message.content
+        assert "tok/s" in message.content.rsplit("\n\n", 1)[1]
+    else:
+        assert message.content == says("beta")
+    thought = (message.model_extra or {}).get("reasoning_content") or ""
+    assert ("Loading beta" in thought) is (mode == "reasoning")
+    turn: list[openai.types.chat.ChatCompletionMessageParam] = [
+        *HELLO,
+        {"role": "assistant", "content": message.content},
+        {"role": "user", "content": "And?"},
+    ]
+    clean: list[openai.types.chat.ChatCompletionMessageParam] = [
+        *HELLO,
+        {"role": "assistant", "content": says("beta")},
+        turn[-1],
+    ]
+    told = [sdk.chat.completions.create(model="beta", messages=messages).usage for messages in (turn, clean)]
+    assert told[0] is not None
+    assert told[1] is not None
+    assert told[0].prompt_tokens == told[1].prompt_tokens
+
+
+def test_openai_python_meets_one_load_however_often_it_tries(cold: RunningRouter) -> None:
+    """The SDK gives up and tries again; all its tries wait for the same load."""
+    before = cold.log.count(" Start beta#")
+    with openai.OpenAI(base_url=f"{cold.url}/v1", api_key="x", max_retries=8, timeout=1.0) as impatient:
+        whole = impatient.chat.completions.create(model="beta", messages=HELLO)
+    assert whole.choices[0].message.content == says("beta")
+    assert cold.log.count(" Start beta#") == before + 1
+
+
+def test_what_a_client_may_not_change_is_told(sdk: openai.OpenAI) -> None:
+    raw = sdk.chat.completions.with_raw_response.create(model="alpha", messages=HELLO, extra_body={"num_ctx": 99})
+    assert raw.headers["x-llm-router-changed"] == "drop num_ctx"
+    assert int(raw.headers["x-llm-router-tokens"]) > 5
+    assert float(raw.headers["x-llm-router-tokens-per-second"]) > 0
+    assert float(raw.headers["x-llm-router-prompt-tokens-per-second"]) > 0
+
+
 def test_openai_python_errors_say_what_to_do(sdk: openai.OpenAI) -> None:
     with pytest.raises(openai.NotFoundError, match="did you mean alpha") as missing:
         sdk.chat.completions.create(model="alpah", messages=HELLO)
@@ -117,6 +180,73 @@ def test_anthropic_python_streams_over_a_switch(cold: RunningRouter) -> None:
         assert body["error"]["type"] == "not_found_error"
 
 
+def test_anthropic_python_whole_with_tools_and_counting(cold: RunningRouter) -> None:
+    with anthropic.Anthropic(base_url=cold.url, api_key="sk-local", max_retries=0) as client:
+        asked: list[anthropic.types.MessageParam] = [{"role": "user", "content": "Who are you?"}]
+        message = client.messages.create(model="beta", max_tokens=100, messages=asked)
+        assert [block.text for block in message.content if block.type == "text"] == [says("beta")]
+        assert message.usage.output_tokens > 5
+        assert client.messages.count_tokens(model="beta", messages=asked).input_tokens > 1
+
+
+@pytest.fixture
+def client(cold: RunningRouter) -> Iterator[ollama.Client]:
+    with ollama.Client(host=cold.url) as client:
+        yield client
+
+
+def test_ollama_python_over_a_switch(client: ollama.Client) -> None:
+    hello = [{"role": "user", "content": "Who are you?"}]
+    parts = list(client.chat("beta:latest", hello, stream=True, options={"num_ctx": 99}))
+    assert "".join(part.message.content or "" for part in parts) == says("beta")
+    last = parts[-1]
+    assert last.done
+    assert (last.eval_count or 0) > 5
+    assert (last.load_duration or 0) > 0
+    assert client.generate("alpha", "Who are you?").response == says("alpha")
+    assert client.chat("alpha", hello).message.content == says("alpha")
+    assert [model.model for model in client.list().models] == ["alpha", "beta"]
+    assert [model.model for model in client.ps().models] == ["alpha"]
+    assert client.show("alpha").capabilities
+    with pytest.raises(ollama.ResponseError, match="cannot find the model"):
+        client.chat("nobody", hello)
+
+
+def test_ollama_s_wish_to_let_a_model_go_is_kept(client: ollama.Client) -> None:
+    client.generate("alpha", "Who?", keep_alive=0)
+    until(lambda: not client.ps().models)
+    assert client.generate("alpha").done_reason == "load"
+    assert [model.model for model in client.ps().models] == ["alpha"]
+
+
+@pytest.mark.parametrize("http", ["--http1.1", "--http1.0"])
+def test_curl(cold: RunningRouter, http: str) -> None:
+    body = json.dumps({"model": "beta", "stream": True, "messages": HELLO})
+    command = ["curl", "-sS", "-N", http, f"{cold.url}/v1/chat/completions", "-d", body]
+    told = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+    assert told.endswith("data: [DONE]\n\n")
+    chunks = [json.loads(line[6:]) for line in told.splitlines() if line.startswith("data: {")]
+    assert "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks) == says("beta")
+    assert any("Loading beta" in chunk["event"]["data"]["description"] for chunk in chunks if "event" in chunk)
+
+
+@pytest.mark.clients
+def test_langchain_and_litellm(cold: RunningRouter) -> None:
+    python = Path(__file__).parents[2] / ".venv-clients" / "bin" / "python"
+    if not python.exists():
+        pytest.skip("scripts/client_libraries.sh was not run")
+    command = [str(python), str(PYTHON / "client.py"), f"{cold.url}/v1", "beta", "alpha"]
+    done = subprocess.run(
+        command, check=False, capture_output=True, text=True, timeout=110,
+        env={**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    got = json.loads(done.stdout.splitlines()[-1])
+    assert got["langchain"] == got["litellm"] == says("beta")
+    assert got["langchain_whole"] == got["litellm_whole"] == says("alpha")
+    assert got["langchain_tokens"] > 5
+
+
 @pytest.mark.node
 def test_openai_node(cold: RunningRouter, tmp_path_factory: pytest.TempPathFactory) -> None:
     if shutil.which("node") is None or shutil.which("npm") is None:
@@ -133,7 +263,7 @@ def test_openai_node(cold: RunningRouter, tmp_path_factory: pytest.TempPathFacto
     assert done.returncode == 0, done.stderr
     got = json.loads(done.stdout)
     assert got["loop"] == got["whole"] == says("alpha")
-    assert got["helper"] == got["responses"] == says("beta")
+    assert got["helper"] == got["responses"] == got["responsesHelper"] == says("beta")
     assert got["header"] == "alpha"
     assert got["models"] == ["alpha", "beta"]
     assert got["error"]["status"] == 404

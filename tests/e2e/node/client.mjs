@@ -32,4 +32,7 @@ try {
 const answer = await client.responses.create({ model: other, input: "Who are you?" });
 got.responses = answer.output_text;
 
+const events = client.responses.stream({ model: other, input: "Who are you?" });
+got.responsesHelper = (await events.finalResponse()).output_text;
+
 console.log(JSON.stringify(got));
