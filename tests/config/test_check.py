@@ -89,3 +89,19 @@ def test_warnings() -> None:
         "x.yml:1:16: the router listens beyond this machine without keys",
         "x.yml:2:43: 'a' is pinned: it is unloaded when idle all the same",
     ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "models: {m: {backend: llamacpp, path: /m.gguf, park: true}}",
+        "models: {m: {command: x, park: true}}",
+        "{backends: {sglang: {port: 1, service: sglang}}, models: {m: {backend: sglang, path: /m, park: true}}}",
+    ],
+)
+def test_only_what_can_sleep_may_be_parked(text: str) -> None:
+    assert "cannot park the model 'm': its engine cannot sleep while its process lives" in problem(text)
+
+
+def test_sglang_may_be_parked() -> None:
+    assert config("models: {m: {backend: sglang, path: /m, park: true}}").models["m"].park

@@ -167,3 +167,22 @@ def test_suggestions() -> None:
     assert shelf.suggestions(found, "MISTRAL") == ["mistral"]
     assert shelf.suggestions(found, "zzz") == []
     assert shelf.suggestions(config("models: {}"), "x") == []
+
+
+def parked(line: str) -> Model:
+    text = f"models: {{m: {{backend: vllm, path: /m, {line}}}}}"
+    loaded = parse(text, "x.yml", {"HOME": "/home/me"}, lambda path: path, ["vllm"], folder="/etc/r")
+    (found,) = shelf.models(loaded, CARDS, {}, {"m": 7.0})
+    return found
+
+
+def test_a_model_that_sleeps_keeps_something() -> None:
+    assert not parked("memory: 20GiB").parkable
+    assert parked("memory: 20GiB").needs.footprint == Footprint(20 * GIB)
+    sleeper = parked("memory: 20GiB, park: true")
+    assert sleeper.parkable
+    assert sleeper.wake_s == 7.0
+    assert sleeper.needs.footprint == Footprint(20 * GIB, 3 * GIB)
+    assert parked("memory: 20GiB, park: true, parked_memory: 1GiB").needs.footprint == Footprint(20 * GIB, 1 * GIB)
+    assert parked("memory: 2GiB, park: true").needs.footprint == Footprint(2 * GIB, 2 * GIB)
+    assert parked("park: true").revision != parked("park: false").revision

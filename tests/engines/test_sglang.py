@@ -380,3 +380,33 @@ def test_it_is_parked_only_when_its_memory_can_be_freed_and_its_weights_kept() -
     assert parking.wake[0].attempts == 1
     assert parking.wake[0].judge(Answer(200)).verdict is Verdict.yes
     assert parking.wake[0].judge(Answer(500)).verdict is Verdict.wait
+
+
+def test_what_is_to_be_parked_is_started_for_it() -> None:
+    job = replace(JOB, park=True, flags=None)
+    words = ENGINE.launch(job).argv
+    assert {"--enable-memory-saver", "--enable-weights-cpu-backup"} <= set(words)
+    assert ENGINE.parking(job) is not None
+    # Who says no to one of them in args has the last word.
+    assert ENGINE.parking(replace(job, options={"enable-weights-cpu-backup": False})) is None
+
+
+def test_it_sleeps_only_when_nothing_runs() -> None:
+    parking = ENGINE.parking(replace(JOB, park=True))
+    assert parking is not None
+    idle = parking.sleep[0]
+
+    def told(**load: int) -> Verdict:
+        return idle.judge(Answer(200, body=json.dumps({"loads": [{"num_running_reqs": 0, **load}]}).encode())).verdict
+
+    assert told() is Verdict.yes
+    assert told(num_running_reqs=1) is Verdict.wait
+    assert told(num_waiting_reqs=2) is Verdict.wait
+    assert idle.judge(Answer(0)).verdict is Verdict.wait
+    # Older versions cannot be asked.
+    assert idle.judge(Answer(404)).verdict is Verdict.yes
+
+
+def test_weights_stay_on_the_devices_unless_it_is_told_otherwise() -> None:
+    assert ENGINE.all_on_devices(JOB)
+    assert not ENGINE.all_on_devices(replace(JOB, options={"cpu-offload-gb": 10}))

@@ -274,3 +274,18 @@ def test_the_rest_of_the_manners() -> None:
     watch = ENGINE.watch(JOB)
     assert watch is not None
     assert json.loads(ENGINE.steps(JOB)[-1].question.body or b"")["max_tokens"] == 1
+
+
+def test_what_is_to_be_parked_is_started_for_it() -> None:
+    job = replace(JOB, park=True)
+    assert "--enable-sleep-mode" in ENGINE.launch(job).argv
+    assert ENGINE.launch(job).env["VLLM_SERVER_DEV_MODE"] == "1"
+    assert ENGINE.parking(job) is not None
+    assert argv(replace(job, options={"enable-sleep-mode": True})).count("--enable-sleep-mode") == 1
+    with pytest.raises(ValueError, match="cannot pass --enable-sleep-mode: the installed program does not list it"):
+        ENGINE.launch(replace(job, flags=KNOWN))
+
+
+def test_weights_stay_on_the_devices_unless_it_is_told_otherwise() -> None:
+    assert ENGINE.all_on_devices(JOB)
+    assert not ENGINE.all_on_devices(replace(JOB, options={"cpu_offload_gb": 10}))
