@@ -72,6 +72,29 @@ def test_secrets_never_show(log: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "server_args=ServerArgs(model_path='m', api_key='{}', admin_api_key=None, port=30000)",
+        "server_args={{'api_key': '{}', 'admin_api_key': '{}', 'port': 1}}",
+        "non-default args: {{'api_key': ['{}'], 'port': 8000}}",
+        '{{"api-key": "{}"}}',
+        "running: llama-server -m x.gguf --api-key {} --port 8085",
+        "python -m sglang.launch_server --api-key={} --admin-api-key={}",
+        "api_key='{}",
+    ],
+)
+def test_a_key_that_nobody_told_the_router_does_not_show_among_the_settings(log: Path, line: str) -> None:
+    append(log, line.format("t0p", "t0p").encode() + b"\n")
+    assert LogTail(log).read_new() == [line.format("[redacted]", "[redacted]")]
+
+
+def test_settings_without_a_key_stay_as_they_are(log: Path) -> None:
+    line = "ServerArgs(api_key=None, admin_api_key=None, tokenizer='x') api_key_file: keys, the monkey: 'chimp'"
+    append(log, line.encode() + b"\n")
+    assert LogTail(log).read_new() == [line]
+
+
 def test_a_secret_at_the_cut_does_not_show_in_part(log: Path) -> None:
     append(log, b"x" * 8 + b"secret" + b"y" * 100 + b"\n")
     (line,) = LogTail(log, secrets=["secret"], max_line=10).read_new()

@@ -17,6 +17,11 @@ _CONTROL: Final = re.compile(
 )
 #: TabbyAPI prints its keys once, at its first start.
 _ANNOUNCED: Final = re.compile(r"(Your (?:API|admin) key is)\b.*", re.IGNORECASE)
+#: Engines print their settings, and an existing unit's may hold a key that the router was not told.
+_SETTING: Final = re.compile(
+    r"(\b(?:api|admin)[-_](?:api[-_])?keys?['\"]?\s*[=:]\s*[\[({]?\s*['\"])[^'\"]+|(--(?:admin-)?api-key[ =])\S+",
+    re.IGNORECASE,
+)
 _REDACTED: Final = "[redacted]"
 #: At most so much is taken in one go, so that a flood does not stop the caller's loop.
 _PIECE: Final = 256 * 1024
@@ -114,6 +119,7 @@ class LogTail:
 
     def _line(self, raw: bytes) -> str:
         line = _ANNOUNCED.sub(rf"\1 {_REDACTED}", clean(raw[: self._enough]))
+        line = _SETTING.sub(rf"\1\2{_REDACTED}", line)
         for secret in self._secrets:
             line = line.replace(secret, _REDACTED)
         return line if len(line) <= self._max_line else line[: self._max_line] + "…"
