@@ -97,3 +97,47 @@ def test_two_models_that_one_unit_cannot_tell_apart_are_a_warning() -> None:
     )
     (warning,) = config.warnings
     assert "'a' and 'b' are both what sglang runs" in str(warning)
+
+
+KEYED = "backends: {sglang: {service: sglang, port: 30000, key: 'file:/etc/r/key'}}\nmodels: {a: {backend: sglang}}"
+
+
+def keyed(text: str, secret: str = "s3cret\n") -> Config:
+    return parse(text, "x.yml", {"HOME": "/home/me"}, {"/etc/r/key": secret}.__getitem__, folder="/etc/r")
+
+
+def test_the_key_of_a_unit_is_sent_in_place_of_one_of_our_making() -> None:
+    config = keyed(KEYED)
+    job = shelf.job(config, "a", port=30000, directory="", key="ours")
+    assert (job.key, job.asks_for_key) == ("s3cret", True)
+    engine = shelf.engine(config, "a")
+    assert engine.dialect(job).headers == (("Authorization", "Bearer s3cret"),)
+    assert engine.launch(job).secrets == ("s3cret",)
+    assert "s3cret" not in repr(config)
+    assert shelf.revision(config, "a") != shelf.revision(keyed(KEYED, "other"), "a")
+
+
+def test_a_command_that_has_a_key_of_its_own_is_sent_it() -> None:
+    text = "backends: {mine: {engine: command, command: [/opt/serve, '{port}'], key: s3cret}}\nmodels: {a: {backend: mine}}"
+    job = shelf.job(config := read(text), "a", port=1, directory="", key="ours")
+    engine = shelf.engine(config, "a")
+    launch = engine.launch(job)
+    assert "s3cret" not in " ".join(launch.argv)
+    assert launch.secrets == ("s3cret",)
+    assert engine.dialect(job).headers == (("Authorization", "Bearer s3cret"),)
+    assert engine.steps(job)[0].question.headers == (("Authorization", "Bearer s3cret"),)
+
+
+@pytest.mark.parametrize("secret", ["", "two words", "line\nbreak", "schlüssel"])
+def test_what_cannot_be_in_a_header_is_no_key(secret: str) -> None:
+    with pytest.raises(ConfigError, match="the key must be one word") as caught:
+        keyed(KEYED, secret)
+    assert not secret or secret not in str(caught.value)
+
+
+def test_a_key_where_it_has_no_business_is_refused() -> None:
+    said = refused("backends: {llamacpp: {key: s3cret}}\nmodels: {a: {backend: llamacpp, path: /a.gguf}}")
+    assert "makes the engine's keys itself" in said
+    said = refused("backends: {command: {key: s3cret}}\nmodels: {a: {backend: command, command: [/x, '--key={key}']}}")
+    assert "cannot put this key into the command of the model 'a'" in said
+    assert "s3cret" not in said

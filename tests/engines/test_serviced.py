@@ -1,6 +1,7 @@
 """What changes when an operator's unit runs the engine: its steps, its names, its files."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -56,6 +57,17 @@ def test_an_engine_that_refuses_other_names_needs_the_right_one() -> None:
     assert identity(named, models("Qwen-AWQ", owner="vllm")) is Verdict.yes
     assert named.dialect(JOB).model_name == "Qwen-AWQ"
     assert b'"Qwen-AWQ"' in (named.steps(JOB)[-1].question.body or b"")
+
+
+@pytest.mark.parametrize("engine", ["sglang", "vllm", "llamacpp", "tabbyapi"])
+@pytest.mark.parametrize(("key", "words"), [(None, "asks for a key"), ("wrong", "asks for another key")])
+def test_a_key_that_is_missing_or_wrong_is_said_with_its_place(engine: str, key: str | None, words: str) -> None:
+    one, job = serviced(engine), replace(JOB, key=key)
+    step = next(step for step in one.steps(job) if step.name == "identity")
+    failure = step.judge(Answer(401, body=b'{"error": "Unauthorized"}')).failure
+    assert failure is not None
+    assert failure.kind is FailureKind.key
+    assert failure.cause.endswith(f"(engine.service {words}: write it as `key` at its backend)")
 
 
 def test_who_ran_before_us_is_judged_strictly() -> None:

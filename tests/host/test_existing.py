@@ -13,7 +13,7 @@ from llm_router.core.words import FailureKind
 from llm_router.engines.engine import Answer, Edit, Launch, Question, Somewhere
 from llm_router.engines.serviced import Serviced
 from llm_router.host import ports
-from llm_router.host.existing import Existing
+from llm_router.host.existing import Existing, with_key
 from llm_router.host.service.installation import InstallationError
 from llm_router.host.supervisors.service import ServiceSupervisor, Unclaimed
 from llm_router.host.supervisors.supervisor import SupervisorError
@@ -181,3 +181,22 @@ async def test_keys_that_are_nowhere_are_no_keys(caplog: pytest.LogCaptureFixtur
     job = shelf.job(CONFIG, "one", port=1, directory="")
     assert await existing(Units()).keys(engine_of(CONFIG, "one"), job) is None
     assert "asked without a key" in caplog.text
+
+
+async def test_a_configured_key_is_the_one_that_a_unit_is_asked_with(tmp_path: Path) -> None:
+    keys = tmp_path / "api_tokens.yml"
+    keys.write_text("api_key: of-the-file\n")
+    text = SHELF.replace("port: 5000", "port: 5000, key: configured")
+    config = parse(text, "x.yml", {"HOME": "/home/me"}, lambda path: path, folder="/etc/r")
+    asked: list[Question] = []
+
+    async def ask(host: str, port: int, question: Question) -> Answer:
+        asked.append(question)
+        return Answer(200, body=b'{"id": "Two", "parameters": {}}')
+
+    units = existing(Units({"tabby.service": runs("/opt/tabby/main.py")}, keys=keys))
+    assert await units.running(config, ask) == [("two", "tabby.service")]
+    assert ("Authorization", "Bearer configured") in asked[0].headers
+    job = shelf.job(config, "two", port=5000, directory="")
+    assert await units.keys(engine_of(config, "two"), job) is None
+    assert with_key(job, None).key == "configured"

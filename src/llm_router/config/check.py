@@ -82,6 +82,25 @@ def _check_backend(
         )
 
 
+def _check_key(tree: Tree, name: str, entry: Entry, backend: Backend, backend_word: str) -> Iterator[Problem]:
+    """A key of the operator's own: only where the engine has it from somebody else, and never in a command's words."""
+    if backend.key is None:
+        return
+    place = tree.place(("backends", backend_word, "key"))
+    if not (entry.service or backend.service) and registry.canonical(backend.engine or backend_word) != COMMAND:
+        yield Problem(
+            place,
+            f"cannot use this key for the model {name!r}: the router starts its engine, and makes the engine's keys itself",
+            "Leave `key` out",
+        )
+    if any("{key}" in word for word in entry.command or backend.command or ()):
+        yield Problem(
+            place,
+            f"cannot put this key into the command of the model {name!r}: everybody on the machine could read it there",
+            'Pass it by `env`, such as env: {API_KEY: "{key}"}',
+        )
+
+
 def _check_model(
     tree: Tree, name: str, entry: Entry, document: Document, engines: Collection[str]
 ) -> Iterator[Problem]:
@@ -140,6 +159,7 @@ def _check_what_runs(tree: Tree, name: str, entry: Entry, backend_word: str, doc
             )
     elif entry.path is None and entry.command is None and not entry.args:
         yield Problem(place, f"cannot serve the model {name!r}: it lacks `path`", "Write the model's file or folder")
+    yield from _check_key(tree, name, entry, backend, backend_word)
     if entry.park and not _can_park(entry, backend, registry.canonical(backend.engine or backend_word) or ""):
         yield Problem(
             tree.place(("models", name, "park")),

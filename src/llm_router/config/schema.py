@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from llm_router.config.values import Duration, Env, Gpus, Idle, Memory, Pattern, Port, Size, Words, read_keys
+from llm_router.config.values import Duration, EngineKey, Env, Gpus, Idle, Memory, Pattern, Port, Size, Words, read_keys
 from llm_router.core.words import Settings
 
 
@@ -201,6 +201,8 @@ class Backend(Section):
     """TabbyAPI with `service`: its `config.yml`, in which `model_name` is set; looked for in the usual places."""
     tokens_file: str | None = None
     """TabbyAPI with `service`: its `api_tokens.yml`; by default beside `config_file`."""
+    key: EngineKey | None = Field(default=None, repr=False)
+    """The key that the engine asks for, or `file:PATH`; with `service` or a `command` of your own. Else the router makes keys."""
     grace: Duration | None = None
     """How long the engine may take to end when asked; by default the engine's own usual time."""
     load_timeout: Annotated[Duration, Field(gt=0)] | None = None

@@ -49,6 +49,7 @@ _BACKEND_INSTANCE: Final = (
     "cwd",
     "service",
     "script",
+    "key",
 )
 
 
@@ -192,7 +193,10 @@ def job(
     key: str | None = None,
     flags: frozenset[str] | None = None,
 ) -> Job:
-    """One instance to be described by the model's engine. ``directory`` is the instance's own, absolute."""
+    """One instance to be described by the model's engine. ``directory`` is the instance's own, absolute.
+
+    ``key`` is that of the router's making; a configured one takes its place.
+    """
     entry = config.models[model]
     _, backend = config.backend_of(model)
     cwd = entry.cwd or backend.cwd
@@ -210,7 +214,8 @@ def job(
         cwd=_absolute(config, cwd) if cwd else None,
         health=entry.health,
         directory=directory,
-        key=key,
+        key=backend.key or key,
+        asks_for_key=backend.key is not None,
         flags=flags,
         home=_absolute(config, backend.dir) if backend.dir else "",
         model_dir=_absolute(config, backend.model_dir) if backend.model_dir else "",

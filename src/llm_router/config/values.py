@@ -117,8 +117,17 @@ def _clean_env(value: dict[str, str]) -> dict[str, str]:
     return value
 
 
+def _clean_key(value: str) -> str:
+    """A key goes into a header as it is. It is not named in the error."""
+    if not value or not value.isascii() or not value.isprintable() or " " in value:
+        raise ValueError("the key must be one word of printable ASCII characters")
+    return value
+
+
 _Text = Annotated[str, BeforeValidator(_secret), BeforeValidator(_text), WithJsonSchema(_SCALAR)]
 Env = Annotated[dict[str, _Text], AfterValidator(_clean_env)]
+#: A key that is sent to an engine, or ``file:PATH`` of a file that holds it.
+EngineKey = Annotated[str, AfterValidator(_clean_key), BeforeValidator(_secret), WithJsonSchema({"type": "string"})]
 #: Seconds, or ``None`` for ``never``.
 Idle = Annotated[
     float | None, BeforeValidator(_idle), WithJsonSchema({**_DURATION_SCHEMA, "title": "duration, or never"})

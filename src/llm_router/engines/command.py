@@ -76,7 +76,8 @@ class Command:
         line = CommandLine((_fill(word, job) for word in job.command), None, Spelling())
         line.add({key: value for key, value in job.options.items() if option_name(key) not in OWN_OPTIONS})
         env = {"PORT": str(job.port), "HOST": job.host, **visible_devices(job.devices)}
-        return Launch(line.words(), env | {key: _fill(value, job) for key, value in job.env.items()}, job.cwd)
+        env |= {key: _fill(value, job) for key, value in job.env.items()}
+        return Launch(line.words(), env, job.cwd, secrets=(job.key,) if job.key and _has_key(job) else ())
 
     def steps(self, job: Job) -> tuple[Step, ...]:
         headers = _headers(job)
@@ -134,9 +135,12 @@ def _proof_kind(job: Job) -> str:
 
 
 def _headers(job: Job) -> tuple[tuple[str, str], ...]:
-    """The key is sent to a program that was given it."""
-    given = any("{key}" in word for word in (*job.command, *job.env.values()))
-    return bearer(job.key) if given else ()
+    return bearer(job.key) if _has_key(job) else ()
+
+
+def _has_key(job: Job) -> bool:
+    """Whether the program knows the key: it was given it, or its operator says so."""
+    return job.asks_for_key or any("{key}" in word for word in (*job.command, *job.env.values()))
 
 
 def _fill(word: str, job: Job) -> str:

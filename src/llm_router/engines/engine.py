@@ -21,7 +21,8 @@ class Job:
     sets no device variables. ``flags`` are the options that the installed program knows, ``None`` if it
     was not asked. ``options`` are the engine's own settings under their native names (from ``args`` of the
     backend and the model, the model's winning). ``directory`` is the instance's own, absolute. ``key`` is
-    the secret between router and engine. ``home`` is the folder of the engine's installation (``dir`` of the
+    the secret between router and engine; ``asks_for_key``: it is the operator's, and the engine has it already,
+    however it got it. ``home`` is the folder of the engine's installation (``dir`` of the
     backend) and ``model_dir`` the folder that a relative ``path`` is below; empty when not configured.
     ``device_ids`` name the same devices as ``devices``, in the same order, for people and failures.
     ``park``: it is started so that it can be put to sleep later.
@@ -46,6 +47,7 @@ class Job:
     model_dir: str = ""
     device_ids: tuple[DeviceId, ...] = ()
     park: bool = False
+    asks_for_key: bool = False
 
 
 @dataclass(frozen=True, slots=True)

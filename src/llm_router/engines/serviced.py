@@ -157,7 +157,13 @@ class Serviced:
         def judge_identity(answer: Answer) -> Judgement:
             judged = judge(answer)
             failure = judged.failure
-            if judged.verdict is not Verdict.no or failure is None or failure.kind is not FailureKind.wrong_identity:
+            if judged.verdict is not Verdict.no or failure is None:
+                return judged
+            if failure.kind is FailureKind.key:
+                where = "asks for another key" if job.key else "asks for a key"
+                cause = f"{failure.cause} ({unit} {where}: write it as `key` at its backend)"
+                return replace(judged, failure=replace(failure, cause=cause))
+            if failure.kind is not FailureKind.wrong_identity:
                 return judged
             if any_name and answer.status == 200:
                 return YES

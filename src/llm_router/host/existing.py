@@ -54,8 +54,8 @@ class Existing:
         return holders - await self._services.processes_of(_units(config))
 
     async def keys(self, engine: Serviced, job: Job) -> KeyFile | None:
-        """The installation's keys, ``None`` if its engine has none in a file."""
-        file = engine.keys(job)
+        """The installation's keys, ``None`` if its engine has none in a file, or its key is configured."""
+        file = None if job.asks_for_key else engine.keys(job)
         if file is None or self._services is None:
             return None
         try:
@@ -112,13 +112,18 @@ class Existing:
         _, backend = config.backend_of(model)
         job = shelf.job(config, model, port=backend.port or 0, directory="")
         keys = await self.keys(engine, job)
-        step = engine.identity(replace(job, key=keys.keys().api if keys else None))
+        step = engine.identity(with_key(job, keys))
         if step is None:
             return False
         judged = step.judge(await ask(job.host, job.port, step.question))
         if judged.instead is not None:
             judged = step.judge(await ask(job.host, job.port, judged.instead))
         return judged.verdict is Verdict.yes
+
+
+def with_key(job: Job, keys: KeyFile | None) -> Job:
+    """The job with the key that the unit's engine asks for, if any: the configured one, or that of its files."""
+    return job if job.asks_for_key else replace(job, key=keys.keys().api if keys else None)
 
 
 def _units(config: Config) -> tuple[str, ...]:

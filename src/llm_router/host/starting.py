@@ -16,7 +16,7 @@ from llm_router.core.words import Failure, FailureKind
 from llm_router.engines.engine import Engine, Job
 from llm_router.engines.serviced import Serviced
 from llm_router.host import ports
-from llm_router.host.existing import Existing
+from llm_router.host.existing import Existing, with_key
 from llm_router.host.gpus import Gauge
 from llm_router.host.memory import Gate
 from llm_router.host.place import Place, folder_name
@@ -65,7 +65,7 @@ class Starting:
         keys = None
         if isinstance(engine, Serviced):
             keys = await self._existing.keys(engine, job)
-            job = replace(job, key=keys.keys().api if keys else None)
+            job = with_key(job, keys)
         failure = (
             await asyncio.to_thread(unmet, engine, job)
             or await asyncio.to_thread(self._too_large, engine, job)

@@ -233,3 +233,36 @@ def test_a_new_key_is_used_from_the_next_request_on(router: RunningRouter, host:
         refused = client.post("/v1/chat/completions", json=chat("monstral", stream=False))
         # The fake reads its keys only at its start, so it shows that the new one was sent.
         assert "Invalid API key" in refused.text
+
+
+def test_a_unit_that_asks_for_a_key_is_given_the_configured_one(tmp_path: Path, host: Host) -> None:
+    host.unit("sglang.service", f"{host.sglang('awq-a')} --api-key of-the-unit")
+    (tmp_path / "key").write_text("of-the-unit\n")
+    config = host.configuration()
+    config["models"] = {"awq-a": {"backend": "sglang"}, "gguf-c": {"backend": "llamacpp"}}
+    config["backends"]["sglang"]["key"] = f"file:{tmp_path / 'key'}"
+    systemctl("start", "sglang.service")
+    before = shown("sglang.service", "InvocationID")
+    with running(tmp_path, config, leave=True) as first, first.client() as client:
+        until(lambda: loaded(first) == {"awq-a"}, first.log)
+        assert text_of(ask(client, "awq-a"))
+        assert shown("sglang.service", "InvocationID") == before
+        first.stop(signal.SIGKILL)
+    with running(tmp_path, config) as second, second.client() as client:
+        until(lambda: loaded(second) == {"awq-a"}, second.log)
+        assert text_of(ask(client, "awq-a"))
+        assert shown("sglang.service", "InvocationID") == before
+        ask(client, "gguf-c")
+        assert text_of(ask(client, "awq-a"))
+        assert "of-the-unit" not in second.log
+
+
+def test_a_unit_whose_key_nobody_told_says_where_to_write_it(tmp_path: Path, host: Host) -> None:
+    host.unit("sglang.service", f"{host.sglang('awq-a')} --api-key of-the-unit")
+    config = host.configuration()
+    del config["models"]["awq-a"]["script"]
+    with running(tmp_path, config) as router, router.client() as client:
+        refused = client.post("/v1/chat/completions", json=chat("awq-a", stream=False))
+        message = refused.json()["error"]["message"]
+        assert "asks for a key: write it as `key` at its backend" in message
+        assert "of-the-unit" not in message + router.log
