@@ -56,7 +56,7 @@ class ChunkAnswer(EventAnswer):
         self._keeps = face is not None and face.footer and self.terms.choices == 1
 
     def look(self, block: bytes, now: float) -> bytes:
-        if not notable(block):
+        if not self._last and not notable(block):
             return block
         return b"".join(self._each(block, now))
 
