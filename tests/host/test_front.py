@@ -1,6 +1,7 @@
 """The door of the road: framing, limits, browsers, pipelining, and the parts of uvicorn that it stands on."""
 
 import asyncio
+import contextlib
 import inspect
 import json
 
@@ -348,6 +349,35 @@ async def test_waiting_bodies_are_bounded() -> None:
         first.leave()
         await side.until(lambda: not side.desk.waiting)
         assert side.road.held_bytes == 0
+
+
+async def test_bodies_that_are_only_claimed_take_nobodys_place() -> None:
+    async with roadside(echo, waiting_bytes=500_000, big_body=1000) as side:
+        claim = b"POST /v1/embeddings HTTP/1.1\r\nhost: a\r\ncontent-length: 400000\r\n\r\n"
+        for _ in range(5):
+            await (await side.client()).send(claim + b"{" * 1000)
+        await side.until(lambda: side.road.held_bytes == 5000)
+        assert (await side.ask({"model": "m", "pad": "x" * 300_000}, "/v1/embeddings")).status == 200
+        for client in side.clients:
+            client.leave()
+        await side.until(lambda: side.road.held_bytes == 0)
+
+
+async def test_large_bodies_that_come_further_than_there_is_room_are_refused_on_the_way() -> None:
+    async with roadside(silence, hold=True, waiting_bytes=500_000, big_body=1000) as side:
+        claim = b"POST /v1/embeddings HTTP/1.1\r\nhost: a\r\ncontent-length: 400000\r\n\r\n"
+        first, second = [await side.client() for _ in range(2)]
+        await first.send(claim + b"{" * 2000)
+        await second.send(claim + b"{" * 2000)
+        await side.until(lambda: side.road.held_bytes == 4000)
+        await first.send(b"{" * 300_000)
+        await side.until(lambda: side.road.held_bytes == 304_000)
+        with contextlib.suppress(ConnectionError):
+            await second.send(b"{" * 300_000)
+        assert error_of(await second.read()) == (503, "too_much_waiting")
+        await side.until(lambda: side.road.held_bytes == 302_000)
+        first.leave()
+        await side.until(lambda: side.road.held_bytes == 0)
 
 
 @pytest.mark.slow

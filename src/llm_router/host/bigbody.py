@@ -17,7 +17,7 @@ class Owner(Protocol):
     @property
     def transport(self) -> asyncio.Transport: ...
 
-    def body_moved(self) -> None: ...
+    def body_moved(self, size: int) -> bool: ...
 
     def body_complete(self, request: Request, parser: httptools.HttpRequestParser) -> None: ...
 
@@ -53,8 +53,11 @@ class BigBody(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         self._at += nbytes
+        if not self._owner.body_moved(nbytes):
+            self._view.release()
+            self._switch(self._owner)
+            return
         if self._at < len(self.body):
-            self._owner.body_moved()
             return
         self._view.release()
         self._request.body = self.body

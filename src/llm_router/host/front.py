@@ -273,13 +273,19 @@ class Front(HttpToolsProtocol):
             self.transport.write(_CONTINUE)
         self._deadline = self.loop.time() + self._limits.body_s
         length = request.fields.get(b"content-length")
-        if length and int(length) > self._limits.big_body and self._hold(request, int(length)):
+        if length and int(length) > self._limits.big_body and self._has_room(int(length)):
             self._big = BigBody(self, request, int(length))
 
-    def _hold(self, request: Request, size: int) -> bool:
-        """Count bytes of a body against the limit of the road."""
+    def _has_room(self, size: int) -> bool:
+        """Whether the road can hold so many more bytes; refuses the request if not."""
         if self._road.held_bytes + size > self._limits.waiting_bytes:
             self._fail(Fault(503, "too_much_waiting", "cannot hold more requests: try again later", retry_after_s=5))
+            return False
+        return True
+
+    def _hold(self, request: Request, size: int) -> bool:
+        """Count bytes of a body against the limit of the road, once they are there: to claim them is too cheap."""
+        if not self._has_room(size):
             return False
         self._road.held_bytes += size
         request.held += size
@@ -291,7 +297,8 @@ class Front(HttpToolsProtocol):
             if not self._dead:
                 super().on_body(body)
         elif self._big is not None:
-            self._big.add(body)
+            if not self._dead and self._hold(request, len(body)):
+                self._big.add(body)
         elif request.held + len(body) > self._limits.max_body:
             self._fail(too_large(self._limits.max_body))
         elif not self._dead and self._hold(request, len(body)):
@@ -310,9 +317,13 @@ class Front(HttpToolsProtocol):
         if request.started and not self._dead:
             self._begin(request)
 
-    def body_moved(self) -> None:
-        """A large body came further."""
+    def body_moved(self, size: int) -> bool:
+        """A large body came further by ``size`` bytes; whether it may go on."""
         self._deadline = self.loop.time() + self._limits.body_s
+        if self._reading is not None and self._hold(self._reading, size):
+            return True
+        self._big = None
+        return False
 
     def body_complete(self, request: Request, parser: httptools.HttpRequestParser) -> None:
         """A large body was received past the parser; a new one reads what follows."""
