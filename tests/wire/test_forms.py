@@ -3,7 +3,7 @@ import json
 import pytest
 
 from fakes.backend import chunk
-from llm_router.wire import join
+from llm_router.wire import forms, join, sse
 from llm_router.wire.answer import EventAnswer, PlainAnswer, Terms
 from llm_router.wire.chunks import ChunkAnswer
 from llm_router.wire.errors import of_engine
@@ -73,3 +73,14 @@ def test_what_is_not_whole_is_no_answer() -> None:
     broken = joined(chunk("a"), b'data: {"error":"x"}\n\n')
     assert broken.fault is not None
     assert (broken.fault.status, broken.fault.message) == (502, "x")
+
+
+def test_a_stream_without_end_is_not_put_together_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forms, "JOINED_LIMIT", 10_000)
+    joiner = join.joiner("/v1/chat/completions")
+    assert joiner is not None
+    answer = Joined(joiner, Terms())
+    piece = chunk("x" * 100)
+    with pytest.raises(sse.EventTooLongError, match="put together"):
+        for _ in range(10_000 // len(piece) + 1):
+            assert answer.feed(piece, 0.0) == b""

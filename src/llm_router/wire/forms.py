@@ -18,6 +18,8 @@ from llm_router.wire.paths import Api
 from llm_router.wire.translated import Kept, Turn
 
 _COLLECT: Final = 256 * 1024
+#: A stream that is put together stays in memory; one without end must not fill it (bytes).
+JOINED_LIMIT: Final = 256 * 1024 * 1024
 #: An answer of known length up to this is kept until it is whole, so that its head can tell its speed.
 _KEEP: Final = 512 * 1024
 
@@ -85,6 +87,7 @@ class Joined:
         self._epoch = epoch
         self._terms = terms
         self._split = sse.Splitter()
+        self._size = 0
         self.result = b""
         self.done = False
         self.failed = False
@@ -93,6 +96,9 @@ class Joined:
         self.fault: Fault | None = None
 
     def feed(self, data: bytes, now: float) -> bytes:
+        self._size += len(data)
+        if self._size > JOINED_LIMIT:
+            raise sse.EventTooLongError(f"cannot put together an answer of more than {JOINED_LIMIT} bytes")
         block = self._split.feed(data)
         if block:
             self._terms.meter.moved(now, block.count(b"data:"))

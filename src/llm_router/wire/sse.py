@@ -21,7 +21,7 @@ KEEP_ALIVE: Final = b": keep-alive\n\n"
 
 
 class EventTooLongError(Exception):
-    """An event is longer than ``EVENT_LIMIT``."""
+    """An event is longer than ``EVENT_LIMIT``, or what is put together of events than may be kept."""
 
 
 class Splitter:
