@@ -101,3 +101,12 @@ def test_what_is_no_count_does_not_replace_one() -> None:
     meter = Meter(prompt=7, completion=3)
     meter.usage(b'{"prompt_tokens":-1,"completion_tokens":true}')
     assert (meter.prompt, meter.completion) == (7, 3)
+
+
+def test_the_speed_of_reading_is_the_engines_or_what_was_seen() -> None:
+    meter = Meter(prompt=100, cached=20, first_at=12.0)
+    assert meter.prompt_rate(10.0) == 40.0
+    assert meter.prompt_rate(11.999) is None, "too short to be measured"
+    assert Meter(prompt=100, prompt_per_s=7.0).prompt_rate(10.0) == 7.0
+    assert Meter(prompt=100).prompt_rate(10.0) is None
+    assert Meter(first_at=12.0).prompt_rate(10.0) is None
