@@ -55,6 +55,10 @@ def test_a_parked_engine_wakes_in_its_own_process(tmp_path: Path, engine: str) -
         assert card["used"] == 17 * GIB
         told = statuses(asked(router, "sleeper"))
         assert any("aking sleeper" in status["description"] for status in told), told
+        path = {"vllm": "sleep", "sglang": "release_memory_occupation"}[engine]
+        with router.client() as client:
+            refused = client.post(f"/upstream/sleeper/{path}", json={})
+        assert refused.status_code == 403, "behind the router's back it would sleep, and be taken for awake"
         awake = instances(router)["sleeper"]
         assert (awake["state"], awake["pid"]) == ("ready", pid)
         with sqlite3.connect(tmp_path / "state" / "history.db") as history:

@@ -86,3 +86,14 @@ def test_a_whole_answer_is_asked_for_its_usage_where_it_would_lack_it() -> None:
     assert asked == {"model": "m", "stream_options": {"include_usage": True}}
     embedding = read(b"/v1/embeddings", body)
     assert order.body_for(embedding, body, Dialect(usage_whole=True), "m", False) == body
+
+
+@pytest.mark.parametrize("path", [b"/sleep", b"/%73leep", b"//sleep/"])
+def test_nobody_steers_the_engine_behind_the_routers_back(path: bytes) -> None:
+    dialect = Dialect(reserved=frozenset({"/sleep"}))
+    found = read(b"/upstream/m" + path, b"")
+    with pytest.raises(BadRequestError, match="cannot pass /sleep: only the router itself may ask") as caught:
+        order.check_path(found, path, dialect)
+    assert caught.value.fault.status == 403
+    order.check_path(found, b"/sleeping", dialect)
+    order.check_path(found, path, Dialect())

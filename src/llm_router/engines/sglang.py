@@ -53,6 +53,15 @@ PIPELINE: Final = ("pp-size", "pipeline-parallel-size", "pp")
 #: With DP attention the replicas live on the same devices as the tensor split; only plain replicas multiply.
 REPLICAS: Final = ("dp-size", "data-parallel-size", "dp")
 
+#: Admin calls. Versions without an admin key take the usual one for them.
+RESERVED_PATHS: Final = frozenset(
+    f"/{name}"
+    for name in (
+        *("release_memory_occupation", "resume_memory_occupation", "pause_generation", "continue_generation"),
+        *("update_weights_from_disk", "update_weights_from_tensor", "update_weights_from_distributed"),
+        *("flush_cache", "abort_request", "load_lora_adapter", "unload_lora_adapter"),
+    )
+)
 #: What it must be started with to sleep: memory that can be released, and weights that are kept meanwhile.
 SAVERS: Final = ("enable-memory-saver", "enable-weights-cpu-backup")
 
@@ -206,7 +215,7 @@ class SGLang:
 
     def dialect(self, job: Job) -> Dialect:
         # The name is written although any name works: it selects LoRA adapters when it holds a colon.
-        return Dialect(model_name=job.model, headers=bearer(job.key), ask_usage=True)
+        return Dialect(model_name=job.model, headers=bearer(job.key), ask_usage=True, reserved=RESERVED_PATHS)
 
     def all_on_devices(self, job: Job) -> bool:
         options = own_options(job, RESERVED)

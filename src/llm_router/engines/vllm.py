@@ -56,6 +56,20 @@ RESERVED: Final[Mapping[str, str]] = {
 TENSOR: Final = ("tensor-parallel-size", "tp")
 PIPELINE: Final = ("pipeline-parallel-size", "pp")
 REPLICAS: Final = ("data-parallel-size", "dp")
+#: What its development mode, without which it cannot sleep, opens to everybody who reaches it, key or not.
+RESERVED_PATHS: Final = frozenset(
+    f"/{name}"
+    for name in (
+        *("sleep", "wake_up", "pause", "resume", "collective_rpc", "server_info"),
+        *(
+            "reset_prefix_cache",
+            "reset_mm_cache",
+            "reset_encoder_cache",
+            "init_weight_transfer_engine",
+            "update_weights",
+        ),
+    )
+)
 #: Of the whole card; it was 0.9 up to 0.11 and is 0.92 since, so it is always said.
 SHARE: Final = 0.9
 #: What a running answer may take after SIGTERM; with 0, its default, it may hang for ever instead.
@@ -214,7 +228,8 @@ class VLLM:
 
     def dialect(self, job: Job) -> Dialect:
         # The one engine that refuses another name than its own (404).
-        return Dialect(model_name=job.model, headers=bearer(job.key), ask_usage=True)
+        reserved = RESERVED_PATHS if _sleeps(job) else frozenset()
+        return Dialect(model_name=job.model, headers=bearer(job.key), ask_usage=True, reserved=reserved)
 
     def all_on_devices(self, job: Job) -> bool:
         return not any(_wanted(job, name) for name in ("cpu-offload-gb", "offload-group-size"))

@@ -74,6 +74,7 @@ class Hearing:
     def ask(self, lease: Lease, body: Body, join: Callable[[str], Joiner | None]) -> Asking:
         """The request for the engine that was granted. Raises ``BadRequestError``."""
         found, path, dialect = self.order, self.path, lease.dialect
+        order.check_path(found, path, dialect)
         interpreter = self.interpreter or interpreters.needed(found, body, dialect)
         if interpreter is not None:
             if interpreter.answer is not None:

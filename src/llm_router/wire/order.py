@@ -4,8 +4,9 @@ This file knows where a request names its model (JSON, form, query, path) and wh
 It refuses to know which models exist and who serves them.
 """
 
+import re
 from typing import Final
-from urllib.parse import parse_qsl, quote, urlencode
+from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 import msgspec
 
@@ -93,6 +94,16 @@ def body_for(order: Order, body: Body, dialect: Dialect, model: str, join: bool)
     if (join and dialect.ask_usage) or hides_usage(order, dialect) or _counts_if_asked(order, dialect):
         changes |= openai.add_usage(body)
     return openai.rewrite(body, changes, dialect.drop, dialect.accepts.get(order.route.path.decode()))
+
+
+def check_path(order: Order, path: bytes, dialect: Dialect) -> None:
+    """Raises ``BadRequestError`` for a raw request that would steer the engine behind the router's back."""
+    if order.route.raw and dialect.reserved:
+        plain = re.sub(r"/+", "/", unquote(path.decode("latin-1"))).rstrip("/")
+        if plain in dialect.reserved:
+            raise BadRequestError(
+                f"cannot pass {plain}: only the router itself may ask the engine for that", status=403
+            )
 
 
 def target_for(order: Order, path: bytes, dialect: Dialect, model: str) -> bytes:
