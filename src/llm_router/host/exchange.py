@@ -16,20 +16,20 @@ from llm_router.host import desk as seam
 from llm_router.host.connection import Sending, Trouble
 from llm_router.host.hearing import Asking, Hearing, hear
 from llm_router.host.incoming import Client, Request
+from llm_router.host.letter import JSON, Letter
 from llm_router.host.record import record
 from llm_router.host.reply import Reply
 from llm_router.host.road import Road
 from llm_router.host.speaker import Speaker
 from llm_router.host.tunnel import Tunnel
 from llm_router.host.upstream import authority
-from llm_router.wire import access, errors, faces, heads, ollama, ollama_answer, order, sse
+from llm_router.wire import errors, faces, heads, ollama, ollama_answer, order, sse
 from llm_router.wire.answer import Answer, PlainAnswer, Terms
 from llm_router.wire.errors import BadRequestError, Fault
 from llm_router.wire.forms import Collected, Joined, answer_for
 from llm_router.wire.interpreters import Scene
 from llm_router.wire.translated import Kept, TranslatedAnswer, Turn
 
-_JSON: Final = b"content-type: application/json\r\n"
 _STREAM: Final = b"content-type: %b\r\ncache-control: no-cache\r\n"
 #: How often a request is tried again by what befell it before any answer: an engine
 #: that has just died refuses connections until its end is known; one that died of the request must not kill many.
@@ -68,6 +68,7 @@ class Exchange:
         self._timer: asyncio.TimerHandle | None = None
         self._terms = Terms(asked_at=self._began)
         self._speaker = Speaker(self._reply, self._terms, road.limits, self._news)
+        self._letter = Letter(self._reply, request, self._id, road.limits.silence_s, self._began)
         self._hearing: Hearing | None = None
         self._asking: Asking | None = None
         self._model = ModelName("")
@@ -75,9 +76,6 @@ class Exchange:
         #: The head of an answer that is kept until it is whole, and what makes a Unix time of the loop's clock.
         self._kept_lines: list[bytes] = []
         self._epoch = 0.0
-        #: Spaces were sent to a client that waits for a whole answer, so that its head is out; when the last was.
-        self._spaced = False
-        self._spaced_at = self._began
         self._status = 0
         self._first: float | None = None
         self._asked = self._began
@@ -98,7 +96,7 @@ class Exchange:
         except BadRequestError as error:
             self._refuse(error.fault)
             return
-        self._hearing = heard
+        self._hearing = self._letter.hearing = heard
         self._model = self._speaker.model = heard.model
         self._talks = heard.talks
         terms, asked = self._terms, heard.order.asked
@@ -108,7 +106,7 @@ class Exchange:
         terms.closing = not asked.structured
         terms.choices = asked.choices
         terms.wants_usage = asked.wants_usage
-        self._began = self._spaced_at = terms.asked_at = self._loop.time()
+        self._began = terms.asked_at = self._loop.time()
         self._epoch = wall - self._began
         if heard.only is not None and heard.only.keep_s == 0 and self._model not in self._road.desk.serving():
             self._answer_only(heard.only, unloaded=True)
@@ -133,7 +131,7 @@ class Exchange:
         as soon as its end is known, the request waits for the next one."""
         self._release(Outcome.failed)
         self._tries += 1
-        self._ticket = self._answer = None
+        self._ticket = self._answer = self._letter.lease = None
         self._speaker.line = self._terms.opened
         self._place = Place.waiting
         self._timer = self._loop.call_later(self._road.limits.again_s, self._line_up)
@@ -148,7 +146,7 @@ class Exchange:
         if self._reply.begun or self._terms.face is None:
             return
         self._status = 200
-        self._speaker.open(text, self._own_lines(), self._loop.time())
+        self._speaker.open(text, self._letter.lines(), self._loop.time())
 
     def _news(self) -> Notice | None:
         return None if self._ticket is None else self._road.desk.notice(self._ticket)
@@ -177,14 +175,8 @@ class Exchange:
     def _space(self, now: float) -> None:
         """A sign of life that JSON permits before a value. The answer's status is promised with the first."""
         silent = self._answer is None or isinstance(self._answer, Joined | Kept)
-        if self._place is Place.over or not silent or now - self._spaced_at < self._road.limits.silence_s:
-            return
-        self._spaced_at = now
-        if not self._spaced:
-            self._spaced = True
+        if self._place is not Place.over and silent and self._letter.space(now):
             self._status = 200
-            self._reply.begin(200, [_JSON, b"x-llm-router-keep-alive: whitespace\r\n", *self._own_lines()], None)
-        self._reply.body(b" ")
 
     # What the desk says
 
@@ -201,7 +193,7 @@ class Exchange:
         self._refuse(errors.refusal(refusal, self._speaker.notice, operator=operator))
 
     def granted(self, lease: seam.Lease) -> None:
-        self._lease = lease
+        self._lease = self._letter.lease = lease
         if self._place is not Place.waiting:
             self._release(Outcome.left)
             return
@@ -243,7 +235,7 @@ class Exchange:
 
     def _send(self, lease: seam.Lease) -> None:
         assert self._hearing is not None
-        asking = self._asking = self._hearing.ask(lease, self._request.body, self._road.join)
+        asking = self._asking = self._letter.asking = self._hearing.ask(lease, self._request.body, self._road.join)
         if asking.answer is not None:
             self._answer_at_once(asking.answer)
             return
@@ -290,7 +282,7 @@ class Exchange:
             return  # to be joined: its head is written when it is whole
         self._status = status
         self._answer = self._reader(status, kind, length, events=events)
-        if self._terms.opened or self._spaced:
+        if self._terms.opened or self._letter.spaced:
             return
         if isinstance(self._answer, TranslatedAnswer):
             lines = [_STREAM % self._answer.content_type]
@@ -304,7 +296,7 @@ class Exchange:
             self._kept_lines = lines
             return
         overhead = max(0.0, self._asked - self._began - self._terms.waited_s) + self._loop.time() - now
-        self._reply.begin(status, [*lines, *self._own_lines(overhead)], length)
+        self._reply.begin(status, [*lines, *self._letter.lines(overhead)], length)
 
     def _reader(self, status: int, kind: bytes, length: int | None, *, events: bool) -> Answer:
         """What reads the engine's answer."""
@@ -414,23 +406,15 @@ class Exchange:
             self._break(answer.fault, Outcome.failed if answer.fault.status >= 500 else Outcome.done)
             return
         translated = self._asking is not None and self._asking.interpreter is not None
-        lines = [_JSON] if translated or isinstance(answer, Joined) else self._kept_lines
+        lines = [JSON] if translated or isinstance(answer, Joined) else self._kept_lines
         overhead = max(0.0, self._asked - self._began - self._terms.waited_s)
-        self._write_whole(self._status, [*lines, *self._own_lines(overhead), *answer.lines()], answer.result)
+        self._letter.whole(self._status, [*lines, *self._letter.lines(overhead), *answer.lines()], answer.result)
         self._close()
-
-    def _write_whole(self, status: int, lines: list[bytes], body: bytes) -> None:
-        """A whole body, behind the spaces that were sent while it was waited for."""
-        if self._spaced:
-            self._reply.body(body)
-            self._reply.end()
-        else:
-            self._reply.whole(status, lines, body)
 
     def _answer_at_once(self, body: bytes) -> None:
         """Without asking an engine."""
         self._status = 200
-        self._write_whole(200, [_JSON, *self._own_lines()], body)
+        self._letter.whole(200, [JSON, *self._letter.lines()], body)
         self._over(Outcome.done)
 
     def _answer_only(self, only: ollama.Asked, *, unloaded: bool = False) -> None:
@@ -462,11 +446,9 @@ class Exchange:
             reply.abort()
         elif not reply.begun:
             self._status = fault.status
-            body = self._fault_body(fault)
-            lines = [b"%b: %b\r\n" % header for header in errors.headers(fault)]
-            reply.whole(fault.status, [*lines, *self._own_lines()], body)
-        elif self._spaced:
-            self._write_whole(200, [], self._fault_body(fault))
+            self._letter.fault(fault)
+        elif self._letter.spaced:
+            self._letter.fault(fault)
         elif self._answer is None or isinstance(self._answer, Collected):
             self._speaker.finish_line(self._loop.time(), served=self._lease is not None)
             reply.body(self._terms.error(fault))
@@ -478,10 +460,6 @@ class Exchange:
         else:
             reply.abort()
         self._over(outcome)
-
-    def _fault_body(self, fault: Fault) -> bytes:
-        path = self._hearing.path if self._hearing and self._request.route.raw else self._request.path
-        return errors.body_for(path, fault)
 
     def _over(self, outcome: Outcome) -> None:
         self._place = Place.over
@@ -520,15 +498,6 @@ class Exchange:
                 total_s=self._loop.time() - self._began,
             ),
         )
-
-    def _own_lines(self, overhead: float | None = None) -> list[bytes]:
-        lease = self._lease
-        lines = heads.own_lines(self._id, self._model)
-        if lease is not None:
-            lines += heads.lease_lines(lease.instance, lease.waited_s, lease.loaded_s, overhead)
-        if self._hearing is not None and (told := self._hearing.told(self._asking)):
-            lines.append(told)
-        return lines + access.answer(self._request.origin) if self._request.origin else lines
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
