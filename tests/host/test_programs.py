@@ -1,5 +1,6 @@
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,17 @@ async def test_a_program_is_asked_once_until_it_changes(tmp_path: Path) -> None:
     script(engine, 'echo " --port N --sleep"')
     os.utime(engine, ns=(1, 1))
     assert await flags(programs, engine, "serve", "--help") == frozenset({"--port", "--sleep"})
+
+
+async def test_a_help_that_comes_in_pieces_is_read_to_its_end(tmp_path: Path) -> None:
+    # The second piece is written when the first one has been read for sure: the pipe is empty again.
+    pieces = "import os,fcntl,termios,array,time\nos.write(1, b' --first\\n')\nleft = array.array('i', [1])\n"
+    pieces += (
+        "while left[0]:\n    fcntl.ioctl(1, termios.FIONREAD, left); time.sleep(0.001)\nos.write(1, b' --second\\n')\n"
+    )
+    (tmp_path / "pieces.py").write_text(pieces)
+    engine = script(tmp_path / "engine", f"exec {sys.executable} {tmp_path / 'pieces.py'}")
+    assert await flags(Programs(tmp_path / "programs.json"), engine) == frozenset({"--first", "--second"})
 
 
 async def test_a_program_without_help_is_no_fault(tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ async def _help(argv: Sequence[str], cwd: str | None) -> tuple[bytes, str | None
     ended = False
     try:
         async with asyncio.timeout(HELP_LIMIT_S):
-            text = await process.stdout.read(HELP_BYTES)
+            text = await _whole(process.stdout)
             await process.wait()
             ended = True
     except TimeoutError:
@@ -132,6 +132,14 @@ async def _help(argv: Sequence[str], cwd: str | None) -> tuple[bytes, str | None
                 os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
     return text, _fault(text, process.returncode)
+
+
+async def _whole(reader: asyncio.StreamReader) -> bytes:
+    """All that comes; a single read gives what happens to be there."""
+    text = bytearray()
+    while len(text) < HELP_BYTES and (piece := await reader.read(HELP_BYTES)):
+        text += piece
+    return bytes(text)
 
 
 def _fault(text: bytes, code: int | None) -> str | None:
