@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llm_router.core.words import DeviceId
 from llm_router.engines.render import CommandLine, Spelling, flag_of, option_name, visible_devices
 
 SPELLING = Spelling(
@@ -114,3 +115,8 @@ def test_texts_pass_unchanged(options: dict[str, str]) -> None:
 def test_devices_are_shown_by_pci_order() -> None:
     assert visible_devices(()) == {}
     assert visible_devices((0, 3)) == {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "0,3"}
+
+
+def test_rocm_is_shown_its_devices_by_its_own_variable() -> None:
+    assert visible_devices((0, 2), (DeviceId("AMD-a"), DeviceId("AMD-c"))) == {"HIP_VISIBLE_DEVICES": "0,2"}
+    assert "CUDA_VISIBLE_DEVICES" in visible_devices((0,), (DeviceId("GPU-a"),))

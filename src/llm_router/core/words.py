@@ -17,6 +17,8 @@ TicketId = NewType("TicketId", int)
 DeviceId = NewType("DeviceId", str)
 
 HOST_DEVICE: Final = DeviceId("host")
+#: How the ids of AMD's GPUs begin; those of NVIDIA's are its own UUIDs.
+AMD: Final = "AMD-"
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,7 +75,7 @@ class Command:
         _proof_kind(job)
         line = CommandLine((_fill(word, job) for word in job.command), None, Spelling())
         line.add({key: value for key, value in job.options.items() if option_name(key) not in OWN_OPTIONS})
-        env = {"PORT": str(job.port), "HOST": job.host, **visible_devices(job.devices)}
+        env = {"PORT": str(job.port), "HOST": job.host, **visible_devices(job.devices, job.device_ids)}
         env |= {key: _fill(value, job) for key, value in job.env.items()}
         return Launch(line.words(), env, job.cwd, secrets=(job.key,) if job.key and _has_key(job) else ())
 

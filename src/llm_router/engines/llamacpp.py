@@ -148,7 +148,7 @@ class LlamaCpp:
         line.add(job.options)
         key = {"LLAMA_API_KEY": job.key} if job.key else {}
         # A ROCm build reads the CUDA variable too; a Vulkan build needs GGML_VK_VISIBLE_DEVICES in the model's env.
-        return Launch(line.words(), {**visible_devices(job.devices), **key, **job.env}, job.cwd)
+        return Launch(line.words(), {**visible_devices(job.devices, job.device_ids), **key, **job.env}, job.cwd)
 
     def steps(self, job: Job) -> tuple[Step, ...]:
         headers = bearer(job.key)

@@ -8,6 +8,8 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from llm_router.core.words import AMD, DeviceId
+
 
 @dataclass(frozen=True, slots=True)
 class Spelling:
@@ -124,12 +126,15 @@ def _word(flag: str, value: object) -> str:
     return text
 
 
-def visible_devices(devices: tuple[int, ...]) -> dict[str, str]:
-    """The environment that shows CUDA just these devices, by PCI order; empty without devices.
+def visible_devices(devices: tuple[int, ...], ids: tuple[DeviceId, ...] = ()) -> dict[str, str]:
+    """The environment that shows CUDA, or ROCm by ``ids``, just these devices, by PCI order; empty without devices.
 
     Indices and not UUIDs: SGLang parses the variable as integers when it splits tensors, and several
-    versions of vLLM fail on UUIDs. CUDA's own order is by speed, hence ``PCI_BUS_ID``.
+    versions of vLLM fail on UUIDs. CUDA's own order is by speed, hence ``PCI_BUS_ID``. ROCm
+    gets its own variable alone: vLLM fails when the two differ, and ``ROCR_VISIBLE_DEVICES`` would count twice.
     """
     if not devices:
         return {}
+    if any(id_.startswith(AMD) for id_ in ids):
+        return {"HIP_VISIBLE_DEVICES": ",".join(map(str, devices))}
     return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": ",".join(map(str, devices))}

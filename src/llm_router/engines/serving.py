@@ -36,7 +36,7 @@ def python_environment(job: Job) -> dict[str, str]:
     environment = {"PYTHONUNBUFFERED": "1", "NO_COLOR": "1", "TERM": "dumb"}
     if is_local(model_path(job)):
         environment["HF_HUB_OFFLINE"] = "1"
-    return environment | visible_devices(job.devices) | dict(job.env)
+    return environment | visible_devices(job.devices, job.device_ids) | dict(job.env)
 
 
 def own_options(job: Job, set_by_router: Mapping[str, str]) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""The machine's memory that models share: GPUs by NVML, or the host's own where there is none.
+"""The machine's memory that models share: NVIDIA's GPUs by NVML, else AMD's, or the host's own where there is none.
 
 It measures and names; whether what it measures is enough is decided in the core. GPUs are known by UUID and
 given to engines as PCI-order indices, read anew at each start (indices may change, UUIDs do not).
@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 
 import psutil
 
-from llm_router.core.words import HOST_DEVICE, Device, DeviceId
+from llm_router.core.words import AMD, HOST_DEVICE, Device, DeviceId
+from llm_router.host.amd import Amd
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -42,6 +43,7 @@ class Gauge:
 
     def __init__(self) -> None:
         self._nvml = _load()
+        self._amd = Amd()
         self._gpus = self._inventory()
 
     @property
@@ -64,7 +66,7 @@ class Gauge:
         missing = [device for device in wanted if device not in known]
         if missing:
             raise LookupError(
-                f"cannot use GPU {missing[0]}: the driver does not show it any more; look at nvidia-smi, then reload"
+                f"cannot use GPU {missing[0]}: the driver does not show it any more; look at nvidia-smi or rocm-smi, then reload"
             )
         return tuple(known[device] for device in wanted)
 
@@ -73,6 +75,8 @@ class Gauge:
         process that is gone has given its memory back, and the rest of the machine is not ours to judge."""
         if device == HOST_DEVICE:
             return None
+        if device.startswith(AMD):
+            return self._amd.used(device)
         return self._ask(lambda nvml: int(nvml.nvmlDeviceGetMemoryInfo(nvml.nvmlDeviceGetHandleByUUID(device)).used))
 
     def driver(self) -> str | None:
@@ -81,7 +85,9 @@ class Gauge:
 
     def holders(self, device: DeviceId) -> tuple[Holder, ...]:
         """The processes on the device, as far as the driver tells."""
-        return () if device == HOST_DEVICE else self._ask(lambda nvml: _holders(nvml, device)) or ()
+        if device == HOST_DEVICE or device.startswith(AMD):
+            return ()
+        return self._ask(lambda nvml: _holders(nvml, device)) or ()
 
     def taken_by(self, pids: frozenset[int], device: DeviceId) -> int | None:
         """Bytes that these processes hold on the device; ``None`` if the driver does not tell."""
@@ -92,7 +98,10 @@ class Gauge:
         return sum(known) if len(known) == len(ours) else None
 
     def _inventory(self) -> tuple[Gpu, ...]:
-        return self._ask(_gpus) or ()
+        if _forbidden():
+            return ()
+        cards = enumerate(self._amd.cards())
+        return self._ask(_gpus) or tuple(Gpu(id_, index, name, total) for index, (_, id_, name, total) in cards)
 
     def _ask(self, question: Callable[[Any], T]) -> T | None:
         """A driver that fails a question answers nothing; it must not take the router with it."""
@@ -132,9 +141,14 @@ def _holders(nvml: Any, device: DeviceId) -> tuple[Holder, ...]:
     return tuple(Holder(pid, _name(pid), used) for pid, used in processes.items())
 
 
+def _forbidden() -> bool:
+    """Whether the router is told to see no GPU."""
+    return os.environ.get("LLM_ROUTER_GPUS") == "none"
+
+
 def _load() -> Any:
     """NVML, started; ``None`` without library, driver or GPU, which is normal."""
-    if os.environ.get("LLM_ROUTER_GPUS") == "none":
+    if _forbidden():
         return None
     try:
         import pynvml  # noqa: PLC0415 - optional
