@@ -118,6 +118,13 @@ def test_however_a_stream_is_cut_the_client_reads_the_same(blocks: list[bytes], 
     assert out == expected
 
 
+def test_a_load_begins_with_the_switch() -> None:
+    face = a_face()
+    assert without_unmarked(said(face.opening("⏳ Loading m... 3s"))) == ""
+    assert said(face.opening("⏳ Loading m... 3s")).count("Switching to m") == 1
+    assert "Switching" not in said(face.opening("🕒 2nd in line for m"))
+
+
 def test_completions_have_lines_but_no_footer_and_thinking_stands_apart() -> None:
     (value,) = values(a_face(Api.completions).news("x"))
     assert "x" in value["choices"][0]["text"]

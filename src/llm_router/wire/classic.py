@@ -25,6 +25,7 @@ class LinesFace:
         self, api: Api, ident: str, model: str, created: int, words: ClassicWords, *, marked: bool, thinking: bool
     ) -> None:
         self._chat = api is Api.chat
+        self._model = model
         self._chunks = ChunkFace(api, ident, model, created)
         self._marked = marked
         self._thinking = thinking
@@ -32,7 +33,9 @@ class LinesFace:
         self.footer = self._chat and not thinking
 
     def opening(self, text: str) -> bytes:
-        return self.news(text)
+        first = lines.switching(self._model)
+        # A load that is under way when the first word is said began with a switch too.
+        return (self.news(first) if lines.is_loading(text) else b"") + self.news(text)
 
     def news(self, text: str) -> bytes:
         return self._say(lines.before(text, marked=self._marked))

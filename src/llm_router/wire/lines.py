@@ -61,6 +61,11 @@ def queued(model: str, place: int, ahead: tuple[str, ...] = (), left_s: float | 
     return f"🕒 {_ordinal(place)} in line for {model}{after}{about}"
 
 
+def is_loading(line: str) -> bool:
+    """Whether the line tells of a load."""
+    return line.startswith("⏳ ")
+
+
 def reading(model: str) -> str:
     """The engine has the request and is silent for long."""
     return f"📖 {model} is reading the prompt..."

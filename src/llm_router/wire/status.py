@@ -255,9 +255,11 @@ class Pace:
 
     def say(self, stage: object, key: object, text: str, now: float) -> bool:
         """Whether this text is to be said now; if so, it counts as said. ``key``: what is new beside figures."""
+        if text == self._text:
+            return False
         if stage == self._stage:
             wait = self.every_s if key == self._key else self.gap_s
-            if text == self._text or now - self._said_at < wait:
+            if now - self._said_at < wait:
                 return False
         self._stage, self._key, self._text = stage, key, text
         self._said_at = self._wrote_at = now
