@@ -12,6 +12,7 @@ from typing import Final
 
 import psutil
 
+from llm_router.core.words import AMD
 from llm_router.host.doctor.findings import Finding, fail, ok, warn
 from llm_router.host.gpus import Gauge
 
@@ -69,6 +70,8 @@ def gpus(gauge: Gauge) -> Iterator[Finding]:
         used = gauge.used(gpu.id)
         text = f"GPU {gpu.index}: {gpu.name}, {gpu.total / _GIB:.0f} GiB"
         yield ok("gpu", text + (f", {used / _GIB:.1f} GiB in use" if used is not None else ""))
+    if version is None and gauge.gpus[0].id.startswith(AMD):
+        return
     yield ok("gpu", f"NVIDIA driver {version or 'of unknown version'}")
     if not Path("/dev/nvidia-uvm").exists():
         yield warn(
