@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def router(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRouter]:
     folder = tmp_path_factory.mktemp("router")
-    config = wild(folder, {"one": (), "two": (), "long": ("load=1",), "late": (f"gate={folder / 'gate'}", "chatty")})
+    config = wild(folder, {"one": (), "two": (), "long": ("load=1.4",), "late": (f"gate={folder / 'gate'}", "chatty")})
     with running(folder, config) as router:
         yield router
         assert "Traceback" not in router.log
@@ -76,7 +76,7 @@ def test_a_load_that_is_left_early_stops_and_one_that_is_left_late_goes_on(
     with client.stream("POST", CHAT, json=wish("long")) as response:
         chunks = events(response)
         next(chunks)
-        until(lambda: percent(router, "long") >= 70)
+        until(lambda: percent(router, "long") >= 60)
     until(lambda: state(router, "long") == "ready")
     assert answer(client, "long") == SAYS
     assert (len(log.births), log.count("ready")) == (3, 2), "a retry meets it warm"
