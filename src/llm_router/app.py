@@ -30,7 +30,7 @@ from llm_router.doors.reloaded import Reloaded
 from llm_router.doors.views import Running, Views
 from llm_router.engines import registry
 from llm_router.formats.recognise import Recognised
-from llm_router.host import config_files, ports, scan, state, watched
+from llm_router.host import config_files, descriptors, ports, scan, state, watched
 from llm_router.host.conductor import Conductor
 from llm_router.host.crew import LocalCrew
 from llm_router.host.gpus import Gauge
@@ -131,6 +131,7 @@ class Router:
     async def run(self, folder: StateFolder, opened: Opened) -> int:
         """Open the door, serve until a signal, close. Raises ``BindError``, ``SupervisorError``."""
         self._started = time.time()
+        descriptors.allow_many()
         bound = ports.bind_all(self.config.server.addresses, self.config.server.port)
         self._tasks = Tasks("the router")
         self._reloading = asyncio.Lock()

@@ -273,3 +273,39 @@ async def test_two_thousand_requests_over_two_hundred_connections_with_random_le
     assert all(model["running"] == 0 and model["waiting"] == 0 for model in status["models"])
     assert all(instance["leases"] == 0 for instance in status["instances"])
     assert memory(router) - before < 24 * MB
+
+
+def limited(soft: int, hard: int) -> tuple[str, ...]:
+    """A command that runs another one with these limits of open files."""
+    return ("sh", "-c", f'ulimit -Sn {soft}; ulimit -Hn {hard}; exec "$0" "$@"')
+
+
+def test_the_usual_limit_of_a_shell_is_raised(tmp_path: Path) -> None:
+    with (
+        running(tmp_path, wild(tmp_path, {"one": ()}), through=limited(100, 1000)) as router,
+        router.client() as client,
+        ExitStack() as stack,
+    ):
+        for _ in range(300):
+            stack.enter_context(connect(router))
+        assert answer(client, "one") == SAYS
+
+
+def test_a_router_without_a_free_descriptor_turns_away_and_comes_back(tmp_path: Path) -> None:
+    """Nobody raises a hard limit. What cannot be opened is refused; nothing spins, dies or stays behind."""
+    config = wild(tmp_path, {"one": (), "two": ()})
+    with running(tmp_path, config, through=limited(70, 70)) as router, router.client() as client:
+        assert answer(client, "one") == SAYS
+        with ExitStack() as stack:
+            crowd = [stack.enter_context(connect(router)) for _ in range(100)]
+            turned_away = 0
+            for connection in crowd:
+                connection.setblocking(False)
+                with contextlib.suppress(BlockingIOError, ConnectionError):
+                    turned_away += connection.recv(1) == b""
+            until(lambda: client.post(CHAT, json=wish("two", stream=False)).status_code in {502, 503}, 5)
+            assert router.process.poll() is None
+        until(lambda: client.post(CHAT, json=wish("two", stream=False)).status_code == 200)
+        assert answer(client, "two") == SAYS
+        assert len(router.log) < 100_000, "it does not fill the disk with its complaint"
+    assert "Traceback" not in (tmp_path / "router.log").read_text()

@@ -206,6 +206,20 @@ async def test_a_failed_start_tells_the_cause(stage: House) -> None:
 
 
 @pytest.mark.parametrize("verb", ["check", "start", "prove"])
+async def test_what_the_machine_refuses_is_told_in_its_own_words(
+    stage: House, verb: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage.crew.raises[verb] = [OSError(24, "Too many open files") for _ in range(9)]
+    client = await _served(stage, ALPHA)
+    assert client.refusal is not None
+    assert client.refusal.failure is not None
+    assert "Too many open files" in client.refusal.failure.cause
+    assert "fault of the router" not in client.refusal.failure.cause
+    assert not client.refusal.failure.deterministic
+    assert "Traceback" not in caplog.text
+
+
+@pytest.mark.parametrize("verb", ["check", "start", "prove"])
 async def test_a_fault_of_the_crew_is_a_failure_and_hangs_nobody(
     stage: House, verb: str, caplog: pytest.LogCaptureFixture
 ) -> None:

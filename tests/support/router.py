@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,19 +93,24 @@ class RunningRouter:
 
 @contextmanager
 def running(
-    folder: Path, config: Json, *, leave: bool = False, env: Mapping[str, str] | None = None
+    folder: Path,
+    config: Json,
+    *,
+    leave: bool = False,
+    env: Mapping[str, str] | None = None,
+    through: Sequence[str] = (),
 ) -> Iterator[RunningRouter]:
     """Start a router with this configuration and wait until it answers.
 
     Nothing of it is left afterwards, unless ``leave``: then what the test's router left behind stays.
-    ``env`` is added to the router's environment.
+    ``env`` is added to the router's environment. ``through`` is a command that runs the router's.
     """
     config["server"].setdefault("state_dir", str(folder / "state"))
     path = folder / "llm-router.json.yml"
     path.write_text(json.dumps(config))
     log = (folder / "router.log").open("ab")
     process = subprocess.Popen(
-        [sys.executable, "-m", "llm_router", "serve", "--config", str(path)],
+        [*through, sys.executable, "-m", "llm_router", "serve", "--config", str(path)],
         stdout=log,
         stderr=subprocess.STDOUT,
         env={**os.environ, "PYTHONWARNINGS": "error", **(env or {})},

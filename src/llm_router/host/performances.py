@@ -97,6 +97,10 @@ class Performances:
     ) -> None:
         try:
             event = await performance
+        except OSError as error:
+            # No descriptor, no memory, no disk: the machine's own words are the cause, and it may pass.
+            log.error("cannot %s %s: %s", verb, instance, error)  # noqa: TRY400 - the text says it all
+            event = broken(instance, Failure(FailureKind.crashed, f"cannot {verb} {instance}: {error}"))
         except Exception as error:
             # The crew turns what can go wrong on a machine into events; this is a fault of ours. Nobody may hang for it.
             log.exception("cannot %s %s", verb, instance)
