@@ -1,5 +1,6 @@
 """Two GPUs behind one router: who is placed where, how engines see them, and memory that must be back (R13, R20, R25)."""
 
+import json
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -96,3 +97,11 @@ def test_the_next_start_waits_until_the_memory_is_back(tmp_path: Path) -> None:
         machine.keep_memory(False)
         waiting.result(timeout=20)
         assert set(instances(router)) == {"two"}
+
+
+def test_what_only_an_estimate_speaks_against_is_tried_and_said(tmp_path: Path) -> None:
+    with shelf_of(tmp_path, Machine(tmp_path / "gpus"), {"one": {"gpus": 1}}) as router:
+        config = tmp_path / "weights" / "one" / "config.json"
+        config.write_text(json.dumps(json.loads(config.read_text()) | {"max_position_embeddings": 500_000_000}))
+        asked(router, "one")
+        assert "one may not fit on its devices: weights " in router.log

@@ -5,6 +5,7 @@ units that are in the way.
 """
 
 import asyncio
+import logging
 import secrets
 from collections.abc import Collection
 from dataclasses import replace
@@ -15,15 +16,19 @@ from llm_router.core import commands as do
 from llm_router.core.words import Failure, FailureKind
 from llm_router.engines.engine import Engine, Job
 from llm_router.engines.serviced import Serviced
+from llm_router.formats.estimate import fits
 from llm_router.host import ports
 from llm_router.host.existing import Existing, with_key
 from llm_router.host.gpus import Gauge
 from llm_router.host.memory import Gate
 from llm_router.host.place import Place, folder_name
+from llm_router.host.portrait import portray
 from llm_router.host.prechecks import too_large, unmet
 from llm_router.host.programs import Programs
 from llm_router.host.state import StateFolder
 from llm_router.host.supervisors.supervisor import Supervisor, SupervisorError
+
+log = logging.getLogger(__name__)
 
 
 class Starting:
@@ -68,7 +73,7 @@ class Starting:
             job = with_key(job, keys)
         failure = (
             await asyncio.to_thread(unmet, engine, job)
-            or await asyncio.to_thread(self._too_large, engine, job)
+            or await asyncio.to_thread(self._too_large, config, engine, job)
             or await self._hindrance(config, engine, job, ours)
         )
         if failure is not None:
@@ -112,12 +117,18 @@ class Starting:
         place.follow(handle, launch.secrets)
         return None
 
-    def _too_large(self, engine: Engine, job: Job) -> Failure | None:
+    def _too_large(self, config: Config, engine: Engine, job: Job) -> Failure | None:
+        """Refuses what can never fit. What only an estimate speaks against is said, and tried."""
         if isinstance(engine, Serviced):
             # The operator's command line may say anything about where its weights lie.
             return None
         totals = {device.id: device.total for device in self._gauge.devices()}
-        return too_large(engine, job, [totals[device] for device in job.device_ids if device in totals])
+        mine = [totals[device] for device in job.device_ids if device in totals]
+        failure = too_large(engine, job, mine)
+        estimated = portray(config, job.model, len(totals)).estimated if job.devices and failure is None else None
+        if estimated is not None and not fits(estimated, mine):
+            log.warning("%s may not fit on its devices: %s", job.model, "; ".join(estimated.explain))
+        return failure
 
     async def _hindrance(self, config: Config, engine: Engine, job: Job, ours: Collection[int]) -> Failure | None:
         """What of the machine stands against a start. The port of an existing unit may well be its own still."""
