@@ -5,6 +5,7 @@ Works only inside the sandbox of tests/systemd. The engines are the fakes, as re
 
 import json
 import shlex
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -43,11 +44,12 @@ def shown(unit: str, name: str) -> str:
 
 @dataclass
 class Host:
-    """The units, below a folder of the test's."""
+    """The units, below a folder of the test's. ``speed`` and ``tokens_per_s`` count for units written from then on."""
 
     folder: Path
     gguf: Path
-    speed: float = 20.0
+    speed: float = 100.0
+    tokens_per_s: float = 1000.0
     sglang_port: int = field(default_factory=free_port)
     tabby_port: int = field(default_factory=free_port)
     llama_port: int = field(default_factory=free_port)
@@ -92,8 +94,8 @@ class Host:
         tests = Path(__file__).parents[1]
         text = (
             f"[Unit]\nDescription=fake {name}\n[Service]\nExecStart={command}\nWorkingDirectory={cwd or self.folder}\n"
-            f"Environment=FAKE_SPEED={self.speed} FAKE_LOAD_S=0.3 FAKE_TOKEN_S=0.02 PYTHONPATH={tests}\n"
-            f"Environment=FAKE_TOKENS_PER_S=0.5\n{extra}\n"
+            f"Environment=FAKE_SPEED={self.speed} FAKE_LOAD_S=0.05 FAKE_TOKEN_S=0.001 PYTHONPATH={tests}\n"
+            f"Environment=FAKE_TOKENS_PER_S={self.tokens_per_s / self.speed}\n{extra}\n"
         )
         Path("/etc/systemd/system", name).write_text(text)
         systemctl("daemon-reload")
@@ -102,7 +104,7 @@ class Host:
         """What an operator writes: their units, scripts and folders."""
         return {
             "server": {"port": free_port(), "load_timeout": 30, **server},
-            "scheduler": {"linger": 0.1, "quantum_min": 0.1},
+            "scheduler": {"linger": 0.1, "quantum_min": 0.1, "backoff": 0.1},
             "backends": {
                 "sglang": {"service": "sglang.service", "port": self.sglang_port},
                 "tabbyapi": {"service": "tabbyapi.service", "port": self.tabby_port},
@@ -124,4 +126,9 @@ class Host:
         }
 
     def stop_all(self) -> None:
-        systemctl("stop", "sglang.service", "tabbyapi.service", "llamacpp.service")
+        """Stop the units and forget which script they had last, as after a boot."""
+        units = ("sglang.service", "tabbyapi.service", "llamacpp.service")
+        systemctl("stop", *units)
+        for unit in units:
+            shutil.rmtree(Path("/run/systemd/system", f"{unit}.d"), ignore_errors=True)
+        systemctl("daemon-reload")

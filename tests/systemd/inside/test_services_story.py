@@ -64,7 +64,7 @@ def test_each_model_is_served_by_its_unit_one_at_a_time(router: RunningRouter, h
 
 
 def test_the_phases_come_from_the_journal(tmp_path: Path, host: Host) -> None:
-    host.speed = 4
+    host.speed = 10
     host.unit("sglang.service", host.sglang("awq-a"))
     with running(tmp_path, host.configuration()) as router, router.client() as client:
         told = [status["description"] for status in statuses(ask(client, "awq-a"))]
@@ -72,6 +72,8 @@ def test_the_phases_come_from_the_journal(tmp_path: Path, host: Host) -> None:
 
 
 def test_a_running_answer_is_not_cut_by_a_switch(router: RunningRouter, host: Host) -> None:
+    host.tokens_per_s = 10
+    host.unit("sglang.service", host.sglang("awq-a"))
     with router.client() as client, client.stream("POST", "/v1/chat/completions", json=chat("awq-a")) as response:
         stream = events(response)
         first_text(stream)
