@@ -27,7 +27,7 @@ async def ready(handle: Handle) -> None:
     """Until the program has said that its signal handlers stand."""
     tail = LogTail(handle.log)
     async with asyncio.timeout(10):
-        while "ready" not in tail.read_new():  # noqa: ASYNC110 - a file tells nobody that it grew
+        while "ready" not in tail.read_new():
             await asyncio.sleep(0.005)
 
 
