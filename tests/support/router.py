@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,7 +82,8 @@ class RunningRouter:
         for process in psutil.process_iter(["cmdline", "status"]):
             ours = str(self.folder) in " ".join(process.info["cmdline"] or ()) and process.pid != self.process.pid
             if ours and process.info["status"] != psutil.STATUS_ZOMBIE:
-                found += [process, *process.children(recursive=True)]
+                with suppress(psutil.NoSuchProcess):
+                    found += [process, *process.children(recursive=True)]
         return found
 
     def stop(self, number: int = signal.SIGTERM, within_s: float = 30.0) -> int:
