@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from support.guest import Guest
 from support.router import Json, RunningRouter, running, until
 from support.wild import SAYS, answer, lives, notes, quiet, state, wild
 
@@ -189,3 +190,40 @@ def _end_all(router: RunningRouter) -> None:
     with router.client() as client:
         client.post("/models/unload", json={"model": "one"})
     until(lambda: state(router, "one") == "gone")
+
+
+def test_a_state_folder_that_somebody_removes_costs_the_records_and_no_answer(tmp_path: Path) -> None:
+    config = wild(tmp_path, {"one": ("daemon",), "two": ()})
+    with running(tmp_path, config) as router, router.client() as client:
+        assert answer(client, "one") == SAYS
+        births = [int(line.split()[1]) for line in notes(router, "one").lines if line.startswith(("born", "daemon"))]
+        shutil.rmtree(tmp_path / "state")
+        assert answer(client, "one") == SAYS
+        assert answer(client, "two") == SAYS
+        assert not any(lives(pid) for pid in births)
+        assert "Traceback" not in router.log
+
+
+def test_a_router_that_is_killed_again_and_again_under_load_never_has_two_engines(tmp_path: Path) -> None:
+    """Each time in another moment of a switch; engines are kept, so each next router finds what the last one had."""
+    config = wild(tmp_path, {"one": ("daemon",), "two": ()}, engines_on_exit="keep")
+    for number in range(5):
+        with running(tmp_path, config, leave=True) as router, router.client() as client:
+            guests = [Guest(router, model) for model in ("one", "two", "one", "two")]
+            if number == 4:
+                assert all(guest.gone().whole for guest in guests)
+                assert answer(client, "one") == SAYS
+            else:
+                # One word later, and one switch, than the last time.
+                until(lambda at=number: sum(len(notes(router, model).births) for model in ("one", "two")) > at)  # type: ignore[misc]
+            births = [pid for model in ("one", "two") for pid in notes(router, model).births]
+            assert sum(lives(pid) for pid in births) <= 1
+            router.process.kill()
+            router.process.wait()
+            for guest in guests:
+                guest.gone()
+    config["server"]["engines_on_exit"] = "stop"
+    with running(tmp_path, config) as router, router.client() as client:
+        assert answer(client, "two") == SAYS
+        births = [pid for model in ("one", "two") for pid in notes(router, model).births]
+        assert [pid for pid in births if lives(pid)] == [router.status()["instances"][0]["pid"]]

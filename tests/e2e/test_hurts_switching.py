@@ -11,7 +11,7 @@ import pytest
 
 from support.guest import Guest
 from support.router import Json, RunningRouter, events, running, statuses, text_of, until
-from support.wild import CHAT, SAYS, answer, entry, lives, notes, quiet, say_so, state, wild, wish
+from support.wild import CHAT, SAYS, answer, entry, files_open, lives, memory, notes, quiet, say_so, state, wild, wish
 
 pytestmark = pytest.mark.slow
 
@@ -230,3 +230,22 @@ def test_a_wait_is_told_from_its_first_to_its_last_stage(router: RunningRouter, 
     assert text_of(chunks) == SAYS
     stages = [status["description"] for status in statuses(chunks)]
     assert any("Loading long" in stage or "Starting long" in stage for stage in stages), stages
+
+
+def test_forty_switches_leave_nothing_behind(router: RunningRouter, client: httpx2.Client) -> None:
+    def rest() -> int:
+        for model in ("one", "two"):
+            unload(client, router, model)
+        until(lambda: router.status()["instances"] == [])
+        return files_open(router)
+
+    assert answer(client, "one") == SAYS
+    files, used = rest(), memory(router)
+    for _ in range(20):
+        assert answer(client, "one") == SAYS
+        assert answer(client, "two") == SAYS
+    assert abs(rest() - files) <= 2
+    assert memory(router) - used < 8_000_000
+    kept = list((router.folder / "state" / "instances").iterdir())
+    assert len(kept) <= 4 * 11, "of each model the last ten are kept, with their logs"
+    assert not list((router.folder / "state" / "work").glob("*")), "their working folders go with them"
