@@ -30,6 +30,7 @@ class FakeDesk:
     leases: dict[TicketId, Waiter] = field(default_factory=dict)
     released: list[Exchange] = field(default_factory=list)
     withdrawn: list[TicketId] = field(default_factory=list)
+    gone: list[TicketId] = field(default_factory=list)
     granted: int = 0
     at_release: Callable[[], object] = lambda: None
     _numbers: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
@@ -61,6 +62,10 @@ class FakeDesk:
         assert ticket not in self.leases, "a granted ticket is released, not withdrawn"
         self.waiting.pop(ticket, None)
         self.withdrawn.append(ticket)
+
+    def let_go(self, ticket: TicketId) -> None:
+        del self.waiting[ticket]
+        self.gone.append(ticket)
 
     def release(self, ticket: TicketId, exchange: Exchange) -> None:
         assert ticket in self.leases, "released what was not granted, or twice"

@@ -179,6 +179,34 @@ async def test_a_client_that_leaves_while_waiting_is_forgotten(stage: House) -> 
     assert client.refusal is None
 
 
+async def test_who_is_told_to_come_back_leaves_the_load_going(stage: House) -> None:
+    stage.crew.waits["prove"] = asyncio.Event()
+    tickets = [stage.client().ask() for _ in range(3)]
+    await stage.settled(lambda: "prove alpha#1" in stage.crew.done)
+    for ticket in tickets:
+        stage.conductor.let_go(ticket)
+    assert stage.conductor.snapshot().waiting == 1, "one is enough"
+    stage.conductor.let_go(tickets[1])
+    stage.crew.waits["prove"].set()
+    await stage.settled(lambda: stage.conductor.serving() == (ALPHA,))
+    assert stage.conductor.snapshot().leases == 0
+    assert not any("stop" in done for done in stage.crew.done)
+    back = stage.client()
+    back.ask()
+    assert back.lease is not None
+    stage.conductor.let_go(back.lease.ticket)
+    assert stage.crew.outcomes[-1] is Outcome.left, "too late: it was granted"
+
+
+async def test_a_wish_to_keep_a_model_for_ever_can_be_written_down(stage: House, tmp_path: Path) -> None:
+    client = stage.client()
+    stage.conductor.arrive(Wish(ALPHA, keep_s=float("inf")), client)
+    (await client.answered()).finish()
+    assert f'"keep_s":{FOR_EVER_S}' in (tmp_path / "journal.jsonl").read_text()
+    (instance,) = stage.conductor.snapshot().instances
+    assert instance.leaves_in_s == pytest.approx(FOR_EVER_S, abs=60)
+
+
 async def test_leaving_when_the_grant_has_come_gives_the_lease_back(stage: House) -> None:
     client = await _served(stage, ALPHA)
     assert client.lease is not None

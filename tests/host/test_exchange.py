@@ -382,7 +382,9 @@ async def test_a_whole_answer_is_held_no_longer_than_the_limit() -> None:
         reply = await side.ask(CHAT)
         assert (reply.status, reply.header("retry-after")) == (503, "25")
         assert reply.json()["error"]["loading"]["percent"] == 10.0
-        assert side.desk.withdrawn
+        assert (len(side.desk.gone), side.desk.withdrawn) == (1, [])
+        await side.ask(CHAT, "/v1/chat/completions", "x-router-task: title_generation")
+        assert (len(side.desk.gone), len(side.desk.withdrawn)) == (1, 1), "nobody waits for that"
 
 
 @pytest.mark.parametrize(

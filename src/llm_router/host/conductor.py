@@ -137,6 +137,14 @@ class Conductor:
         self._forget(ticket, held)
         self.tell(ev.Withdrawn(ticket))
 
+    def let_go(self, ticket: TicketId) -> None:
+        held = self._held.get(ticket)
+        waiting = {} if held is None else self._waiting.get(held.model, {})
+        if held is None or ticket not in waiting or self._is_loading(held.model):
+            self.withdraw(ticket)
+        else:
+            held.waiter = waiting[ticket] = _Loader(self)
+
     def release(self, ticket: TicketId, exchange: Exchange) -> None:
         held = self._held.get(ticket)
         if held is None or held.lease is None:
@@ -188,10 +196,13 @@ class Conductor:
 
     def load(self, model: ModelName) -> None:
         """Load the model as if somebody waited for it, on an operator's word: remembered failures are forgotten."""
-        waiting = self._waiting.get(model, {}).values()
-        if not any(isinstance(waiter, _Loader) for waiter in waiting):
+        if not self._is_loading(model):
             self.tell(ev.ForgiveAsked(model))
             self.arrive(Wish(model, caller="operator"), _Loader(self))
+
+    def _is_loading(self, model: ModelName) -> bool:
+        """Whether it is waited for without wanting an answer."""
+        return any(isinstance(waiter, _Loader) for waiter in self._waiting.get(model, {}).values())
 
     def unload(self, model: ModelName) -> None:
         """Let its answers end, then stop it."""

@@ -108,6 +108,10 @@ class Desk(Protocol):
         """The client left while it waited. Never fails."""
         ...
 
+    def let_go(self, ticket: TicketId) -> None:
+        """The client was told to come back later: its load goes on as if it waited. Never fails."""
+        ...
+
     def release(self, ticket: TicketId, exchange: Exchange) -> None:
         """The lease is over. Exactly once for each grant."""
         ...

@@ -155,8 +155,9 @@ class Exchange:
         """A held request was held as long as it may be."""
         self._timer = None
         self._speaker.news()
-        if self._ticket is not None:
-            self._road.desk.withdraw(self._ticket)
+        if self._ticket is not None and self._hearing is not None:
+            desk = self._road.desk
+            (desk.withdraw if self._hearing.wish.background else desk.let_go)(self._ticket)
         self._refuse(errors.still_waiting(self._speaker.notice, self._model))
 
     def tick(self, now: float) -> None:
