@@ -8,15 +8,15 @@ the bytes of an answer mean. A lease is given back exactly once, by whatever roa
 import asyncio
 import time
 from enum import Enum
-from functools import partial
 from typing import Final
 
 from llm_router.core.words import EndReason, ModelName, Notice, Outcome, Refusal, TicketId
 from llm_router.host import desk as seam
 from llm_router.host.connection import Sending, Trouble
-from llm_router.host.hearing import Asking, Hearing, hear
+from llm_router.host.hearing import Hearing, hear
 from llm_router.host.incoming import Client, Request
 from llm_router.host.letter import JSON, Letter
+from llm_router.host.reading import Reading
 from llm_router.host.record import record
 from llm_router.host.reply import Reply
 from llm_router.host.road import Road
@@ -26,9 +26,8 @@ from llm_router.host.upstream import authority
 from llm_router.wire import errors, faces, heads, ollama, ollama_answer, order, sse
 from llm_router.wire.answer import Answer, PlainAnswer, Terms
 from llm_router.wire.errors import BadRequestError, Fault
-from llm_router.wire.forms import Collected, Joined, answer_for
-from llm_router.wire.interpreters import Scene
-from llm_router.wire.translated import Kept, TranslatedAnswer, Turn
+from llm_router.wire.forms import Collected, Joined
+from llm_router.wire.translated import Kept, TranslatedAnswer
 
 _STREAM: Final = b"content-type: %b\r\ncache-control: no-cache\r\n"
 #: How often a request is tried again by what befell it before any answer: an engine
@@ -70,7 +69,7 @@ class Exchange:
         self._speaker = Speaker(self._reply, self._terms, road.limits, self._news)
         self._letter = Letter(self._reply, request, self._id, road.limits.silence_s, self._began)
         self._hearing: Hearing | None = None
-        self._asking: Asking | None = None
+        self._reading: Reading | None = None
         self._model = ModelName("")
         self._talks = False
         #: The head of an answer that is kept until it is whole, and what makes a Unix time of the loop's clock.
@@ -236,14 +235,16 @@ class Exchange:
 
     def _send(self, lease: seam.Lease) -> None:
         assert self._hearing is not None
-        asking = self._asking = self._letter.asking = self._hearing.ask(lease, self._request.body, self._road.join)
+        asking = self._letter.asking = self._hearing.ask(lease, self._request.body, self._road.join)
         if asking.answer is not None:
             self._answer_at_once(asking.answer)
             return
         body = asking.body
         self._terms.hide_usage = order.hides_usage(asking.order, lease.dialect)
-        if asking.joiner is not None:
-            self._answer = Joined(asking.joiner, self._terms, self._turn(), self._epoch)
+        reading = self._reading = Reading(
+            asking, self._request.route, self._terms, self._id, self._model, self._began, self._epoch
+        )
+        self._answer = reading.joined()
         has_body = bool(body) or self._request.method in (b"POST", b"PUT", b"PATCH")
         head = self._head(lease, len(body) if has_body else None)
         self._sending = Sending(head, body, self, no_body=self._request.method == b"HEAD")
@@ -251,7 +252,7 @@ class Exchange:
 
     def _head(self, lease: seam.Lease, length: int | None) -> bytes:
         assert self._hearing is not None
-        asking = self._asking
+        asking = self._letter.asking
         found, path = (asking.order, asking.path) if asking else (self._hearing.order, self._hearing.path)
         extra = [*lease.dialect.headers, ("x-request-id", self._id)]
         if found.asked.json:
@@ -282,7 +283,8 @@ class Exchange:
             self._status = 200
             return  # to be joined: its head is written when it is whole
         self._status = status
-        self._answer = self._reader(status, kind, length, events=events)
+        assert self._reading is not None
+        self._answer = self._reading.reader(status, kind, length, events=events)
         if self._terms.opened or self._letter.spaced:
             return
         if isinstance(self._answer, TranslatedAnswer):
@@ -298,29 +300,6 @@ class Exchange:
             return
         overhead = max(0.0, self._asked - self._began - self._terms.waited_s) + self._loop.time() - now
         self._reply.begin(status, [*lines, *self._letter.lines(overhead)], length)
-
-    def _reader(self, status: int, kind: bytes, length: int | None, *, events: bool) -> Answer:
-        """What reads the engine's answer."""
-        route, asking = self._request.route, self._asking
-        if asking is None or asking.interpreter is None:
-            whole = length if status == 200 else None
-            return answer_for(route.api, events and not route.raw, kind, self._terms, whole)
-        if not (events and status == 200):
-            return Kept(self._terms, status, self._turn(), self._epoch)
-        scene = self._scene()
-        face = self._terms.herald or self._terms.face
-        assert face is not None  # a stream that is asked for has one
-        return TranslatedAnswer(self._terms, asking.interpreter.stream(scene), face, self._epoch)
-
-    def _scene(self) -> Scene:
-        terms = self._terms
-        started = self._began + self._epoch
-        return Scene(self._id, self._model, started, terms.loaded_s, terms.face, terms.introduced)
-
-    def _turn(self) -> Turn | None:
-        """What puts a whole answer into the client's form, if that is another one."""
-        interpreter = self._asking.interpreter if self._asking else None
-        return None if interpreter is None else partial(interpreter.whole, self._scene())
 
     def received(self, data: bytes) -> None:
         answer = self._answer
@@ -406,7 +385,7 @@ class Exchange:
         if answer.fault is not None:
             self._break(answer.fault, Outcome.failed if answer.fault.status >= 500 else Outcome.done)
             return
-        translated = self._asking is not None and self._asking.interpreter is not None
+        translated = self._reading is not None and self._reading.translated
         lines = [JSON] if translated or isinstance(answer, Joined) else self._kept_lines
         overhead = max(0.0, self._asked - self._began - self._terms.waited_s)
         self._letter.whole(self._status, [*lines, *self._letter.lines(overhead), *answer.lines()], answer.result)
