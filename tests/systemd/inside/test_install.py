@@ -31,48 +31,52 @@ def nothing_left(config: Path) -> Iterator[Tree]:
     assert changes(before) == {}
 
 
+def main_pid(unit: str) -> str:
+    return subprocess.check_output(["systemctl", "show", "-P", "MainPID", unit], text=True).strip()
+
+
+def without_state(found: Tree) -> Tree:
+    """What there is but for the state of the router, which runs."""
+    return {path: one for path, one in found.items() if not path.startswith("/var/lib/llm-router/")}
+
+
 def test_install_use_uninstall(config: Path, nothing_left: Tree) -> None:
     said = command("install", "--yes", "--config", str(config)).stdout
     assert "In Open WebUI" in said
     assert "any word: this router asks for none" in said
     assert "I am alpha." in ask(config, "alpha")
     assert "I am beta." in ask(config, "beta")
-    engines = units("--type=service", "--state=running")
-    assert len(engines) == 2, "the router, and one engine in a unit of its own"
-    assert any(unit.startswith("llm-router-model@") for unit in engines)
+    running = units("--type=service", "--state=running")
+    assert len(running) == 2, "the router, and one engine in a unit of its own"
+    (engine,) = (unit for unit in running if unit.startswith("llm-router-model@"))
+    pid = int(main_pid(engine))
+    assert Path(f"/proc/{pid}").exists()
     examined = json.loads(command("doctor", "--json").stdout)
     bad = [finding for finding in examined["findings"] if finding["level"] != "ok" and finding["area"] != "clock"]
     assert bad == []
     command("uninstall", "--yes")
+    until(lambda: not Path(f"/proc/{pid}").exists())
     assert units() == []
     left = changes(nothing_left)
     assert set(left) == {"/etc/llm-router", "/etc/llm-router/config.yml", "/etc/llm-router/install.json"}
     assert what(Path("/etc/llm-router/config.yml"))[:3] == (oct(0o100640), 0, 0), "its group is gone"
 
 
-def test_a_second_installation_does_nothing(config: Path) -> None:
-    command("install", "--yes", "--config", str(config))
-    before = tree()
-    main_pid = subprocess.check_output(["systemctl", "show", "-P", "MainPID", layout.UNIT])
-    assert "nothing is to be done" in command("install", "--yes", "--config", str(config)).stdout
-    assert "nothing is to be done" in command("install", "--yes").stdout
-    watched = {path: change for path, change in changes(before).items() if not path.startswith("/var/lib/llm-router/")}
-    assert watched == {}
-    assert subprocess.check_output(["systemctl", "show", "-P", "MainPID", layout.UNIT]) == main_pid
-
-
-def test_a_dry_run_changes_nothing(config: Path, nothing_left: Tree) -> None:
+def test_what_may_be_done_again_and_by_way_of_trial_changes_nothing(config: Path, nothing_left: Tree) -> None:
     said = command("install", "--dry-run", "--config", str(config)).stdout
     assert "ProtectSystem=strict" in said
     assert changes(nothing_left) == {}
     command("install", "--yes", "--config", str(config))
-    before = {path for path in tree() if not path.startswith("/var/lib/llm-router/")}
+    before, pid = without_state(tree()), main_pid(layout.UNIT)
+    assert "nothing is to be done" in command("install", "--yes", "--config", str(config)).stdout
+    assert "nothing is to be done" in command("install", "--yes").stdout
     assert "remove the account llm-router" in command("uninstall", "--dry-run", "--purge").stdout
-    assert {path for path in tree() if not path.startswith("/var/lib/llm-router/")} == before
+    assert without_state(tree()) == before
+    assert main_pid(layout.UNIT) == pid
     assert "I am alpha." in ask(config, "alpha")
 
 
-def test_the_unit_is_one_that_systemd_understands(config: Path) -> None:
+def test_the_unit_is_one_that_systemd_understands_and_that_an_operator_may_change(config: Path) -> None:
     command("install", "--yes", "--config", str(config))
     done = subprocess.run(["systemd-analyze", "verify", str(PLACES.unit)], check=False, capture_output=True, text=True)
     assert "llm-router" not in done.stdout + done.stderr
@@ -80,6 +84,12 @@ def test_the_unit_is_one_that_systemd_understands(config: Path) -> None:
     exposed = subprocess.check_output(["systemd-analyze", "security", "--no-pager", layout.UNIT], text=True)
     level = float(exposed.split("Overall exposure level for llm-router.service: ")[1].split()[0])
     assert level < 4.0, exposed
+    PLACES.unit.write_text(PLACES.unit.read_text() + "# mine\n")
+    said = command("uninstall", "--yes", "--purge").stdout
+    aside = PLACES.unit.with_name("llm-router.service.changed-by-you")
+    assert f"it is now {aside}" in said, "what an operator changed is put aside, not lost"
+    assert aside.read_text().endswith("# mine\n")
+    aside.unlink()
 
 
 def test_for_containers_it_listens_on_their_bridge_and_asks_for_the_key(config: Path) -> None:
@@ -92,24 +102,3 @@ def test_for_containers_it_listens_on_their_bridge_and_asks_for_the_key(config: 
         key = {"Authorization": f"Bearer {told['keys']['open-webui']}"}
         assert client.get("/v1/models", headers=key).status_code == 200
         assert client.post("/models/load", json={"model": "alpha"}, headers=key).status_code == 403, "not an admin's"
-
-
-def test_engines_of_the_service_end_with_an_uninstall(config: Path) -> None:
-    command("install", "--yes", "--config", str(config))
-    ask(config, "alpha")
-    engine = next(unit for unit in units("--type=service") if unit.startswith("llm-router-model@"))
-    pid = int(subprocess.check_output(["systemctl", "show", "-P", "MainPID", engine]))
-    assert Path(f"/proc/{pid}").exists()
-    command("uninstall", "--yes", "--purge")
-    until(lambda: not Path(f"/proc/{pid}").exists(), 5)
-
-
-def test_what_an_operator_changed_is_put_aside_not_lost(config: Path) -> None:
-    command("install", "--yes", "--config", str(config))
-    text = PLACES.unit.read_text()
-    PLACES.unit.write_text(text + "# mine\n")
-    said = command("uninstall", "--yes", "--purge").stdout
-    aside = PLACES.unit.with_name("llm-router.service.changed-by-you")
-    assert f"it is now {aside}" in said
-    assert aside.read_text().endswith("# mine\n")
-    aside.unlink()
