@@ -131,7 +131,7 @@ class Router:
     async def run(self, folder: StateFolder, opened: Opened) -> int:
         """Open the door, serve until a signal, close. Raises ``BindError``, ``SupervisorError``."""
         self._started = time.time()
-        descriptors.allow_many()
+        self._connections = descriptors.connections(descriptors.allow_many(), Limits().max_connections)
         bound = ports.bind_all(self.config.server.addresses, self.config.server.port)
         self._tasks = Tasks("the router")
         self._reloading = asyncio.Lock()
@@ -293,6 +293,7 @@ class Router:
         section = self.config.server
         return Limits(
             max_body=section.max_body,
+            max_connections=self._connections,
             grace_s=section.shutdown_grace,
             origins=tuple(section.cors_origins),
         )

@@ -259,12 +259,13 @@ async def test_a_fault_of_the_crew_is_a_failure_and_hangs_nobody(
     assert f"cannot {verb} alpha#1" in caplog.text
 
 
+@pytest.mark.parametrize("error", [ZeroDivisionError("oops"), OSError(24, "Too many open files")])
 async def test_a_stop_that_fails_is_tried_again_and_not_told_before(
-    stage: House, monkeypatch: pytest.MonkeyPatch
+    stage: House, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     monkeypatch.setattr(performances, "STOP_AGAIN_S", 0.0)
     (await _served(stage, ALPHA)).finish()
-    stage.crew.raises["stop"] = [ZeroDivisionError("oops")]
+    stage.crew.raises["stop"] = [error]
     await _served(stage, BETA)
     assert stage.crew.done.count("stop alpha#1") == 2
 

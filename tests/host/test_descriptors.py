@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from llm_router.host import descriptors
+
 PROGRAM = """
 import resource, sys
 from llm_router.host import descriptors
@@ -21,3 +23,8 @@ def test_the_soft_limit_becomes_the_hard_one(soft: int, hard: int, then: int) ->
         [sys.executable, "-c", PROGRAM, str(soft), str(hard)], capture_output=True, text=True, check=True, timeout=30
     )
     assert [int(word) for word in done.stdout.split()] == [then, then, hard]
+
+
+@pytest.mark.parametrize(("limit", "most", "then"), [(65_536, 4096, 4096), (1024, 4096, 448), (70, 4096, 16)])
+def test_clients_leave_the_router_its_own_descriptors(limit: int, most: int, then: int) -> None:
+    assert descriptors.connections(limit, most) == then

@@ -10,6 +10,10 @@ from typing import Final
 
 log = logging.getLogger(__name__)
 
+#: What the router keeps for engines, guards, questions, records and listeners.
+OWN: Final = 128
+#: So many clients are always let in, whatever the limit.
+FEWEST: Final = 16
 #: More is of no use: it is above twice the most connections, with room for engines and files.
 WANTED: Final = 65_536
 
@@ -27,3 +31,12 @@ def allow_many() -> int:
         log.warning("cannot open more than %d files and connections at once: %s", soft, error)
         return soft
     return wanted
+
+
+def connections(limit: int, most: int) -> int:
+    """How many clients may be connected at once under this limit of open files, ``most`` at most.
+
+    Each may need a second connection, to its engine. Some descriptors are the router's own: without them it could
+    neither start an engine nor be sure that one is gone.
+    """
+    return min(most, max(FEWEST, (limit - OWN) // 2))

@@ -113,6 +113,9 @@ class Performances:
         while True:
             try:
                 event = await self._crew.stop(command)
+            except OSError as error:
+                log.error("cannot stop %s: %s; trying again in %.0f s", command.instance, error, STOP_AGAIN_S)  # noqa: TRY400
+                await asyncio.sleep(STOP_AGAIN_S)
             except Exception:
                 log.exception("cannot stop %s; trying again in %.0f s", command.instance, STOP_AGAIN_S)
                 await asyncio.sleep(STOP_AGAIN_S)
