@@ -136,6 +136,7 @@ def a_wheel(folder: Path) -> Path:
     return wheel
 
 
+# An environment with a pip of its own, as on a host: most of the time is pip unpacking itself.
 @pytest.mark.slow
 def test_packages_are_installed_by_a_real_pip_and_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
@@ -152,7 +153,14 @@ def test_packages_are_installed_by_a_real_pip_and_removed(tmp_path: Path, monkey
 @pytest.mark.slow
 def test_packages_that_cannot_be_had_leave_nothing_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    deed = Packages(str(tmp_path / "9.9"), sys.executable, "no-such-thing==1")
+    # It makes an environment that is this one: a real one takes seconds, for pip unpacks itself into it.
+    python = tmp_path / "python"
+    pip = (
+        f"mkdir -p $3/bin; printf '#!/bin/sh\\nexec {sys.executable} \"$@\"\\n' > $3/bin/python; chmod +x $3/bin/python"
+    )
+    python.write_text(f"#!/bin/sh\n{pip}\n")
+    python.chmod(0o755)
+    deed = Packages(str(tmp_path / "9.9"), str(python), "no-such-thing==1")
     with pytest.raises(InstallError, match=r"cannot do `.*pip install.*no-such-thing(.|\n)*look at the network"):
         deed.do()
     assert not deed.done()
