@@ -62,3 +62,7 @@ def test_words_of_a_header() -> None:
     assert heads.tokens(b"Keep-Alive, ,X") == [b"keep-alive", b"x"]
     assert heads.value_of([(b"a", b"1"), (b"a", b"2")], b"a") == b"1"
     assert heads.value_of([], b"a") == b""
+
+
+def test_a_model_that_was_not_found_has_no_header() -> None:
+    assert heads.own_lines("a1", "") == [b"x-request-id: a1\r\n"]

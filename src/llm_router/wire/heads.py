@@ -145,7 +145,9 @@ def answer_headers(headers: Headers, trust_pages: bool = False) -> list[bytes]:
 
 
 def own_lines(ident: str, model: str) -> list[bytes]:
-    """The router's own header lines of every answer."""
+    """The router's own header lines of every answer; without ``model`` none was found."""
+    if not model:
+        return [b"x-request-id: %b\r\n" % _word(ident)]
     return [b"x-request-id: %b\r\nx-llm-router-model: %b\r\n" % (_word(ident), _word(model))]
 
 
