@@ -28,20 +28,16 @@ def router(folder: Path) -> Iterator[RunningRouter]:
         folder,
         {
             "good": (),
-            "slow": (f"gate={folder / 'never'}", "chatty"),
             "deaf": ("deaf",),
             "crash": ("crash",),
             "storm": ("crash",),
             "once": ("once",),
             "daemon": ("daemon",),
             "flood": ("log=70",),
-            "elsewhere": ("elsewhere",),
         },
     )
     config["scheduler"] |= {"stall": 1.0}
     config["backends"]["wild"]["grace"] = 0.5
-    for name in ("slow", "elsewhere"):
-        config["models"][name]["load_timeout"] = 0.7
     with running(folder, config) as router:
         yield router
 
@@ -67,27 +63,6 @@ def refused(client: httpx2.Client, model: str, stream: bool = False) -> Json:
 
 def works(client: httpx2.Client) -> None:
     assert answer(client, "good") == SAYS
-
-
-@pytest.mark.parametrize("stream", [False, True])
-def test_a_load_beyond_its_limit_fails_with_the_limit_in_its_error(
-    router: RunningRouter, client: httpx2.Client, stream: bool
-) -> None:
-    client.post("/models/unload", json={"model": "slow"})
-    client.post("/models/load", json={"model": "slow"})
-    error = refused(client, "slow", stream)
-    assert error["code"] == "model_load_failed"
-    assert "not ready after 1 s" in error["message"]
-    assert "load_timeout" in error["message"]
-    works(client)
-    assert not any(lives(pid) for pid in notes(router, "slow").births)
-
-
-def test_an_engine_on_another_port_is_never_taken_for_ready(router: RunningRouter, client: httpx2.Client) -> None:
-    error = refused(client, "elsewhere")
-    assert error["code"] == "model_load_failed"
-    assert notes(router, "elsewhere").count("ready") >= 1
-    works(client)
 
 
 def test_an_engine_deaf_to_sigterm_is_killed_after_its_grace(router: RunningRouter, client: httpx2.Client) -> None:
@@ -252,13 +227,41 @@ def test_a_gate_that_opens_late_is_in_time(tmp_path: Path) -> None:
 def watchful(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRouter]:
     """A router that suffers no silence."""
     folder = tmp_path_factory.mktemp("watchful")
-    models = {"good": (), "silent": (f"gate={folder / 'never'}",), "ill": (f"sick={folder / 'sick'}",)}
+    models = {
+        "good": (),
+        "silent": (f"gate={folder / 'never'}",),
+        "slow": (f"gate={folder / 'never'}", "chatty"),
+        "elsewhere": ("elsewhere", "chatty"),
+        "ill": (f"sick={folder / 'sick'}",),
+    }
     config = wild(folder, models, load_silence=0.6, answer_silence=0.4, look_every=0.1)
-    config["scheduler"] |= {"stall": 0.3}
+    config["scheduler"] |= {"stall": 0.3, "starts_in_a_row": 1}
     config["backends"]["wild"]["grace"] = 0.2
+    for name in ("slow", "elsewhere"):
+        config["models"][name]["load_timeout"] = 0.5
     with running(folder, config) as router:
         yield router
         assert "Traceback" not in router.log
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_load_beyond_its_limit_fails_with_the_limit_in_its_error(watchful: RunningRouter, stream: bool) -> None:
+    with watchful.client() as client:
+        client.post("/models/load", json={"model": "slow"})
+        error = refused(client, "slow", stream)
+        assert error["code"] == "model_load_failed"
+        assert "not ready after 0.5 s" in error["message"]
+        assert "load_timeout" in error["message"]
+        works(client)
+        assert not any(lives(pid) for pid in notes(watchful, "slow").births)
+
+
+def test_an_engine_on_another_port_is_never_taken_for_ready(watchful: RunningRouter) -> None:
+    with watchful.client() as client:
+        error = refused(client, "elsewhere")
+        assert error["code"] == "model_load_failed"
+        assert notes(watchful, "elsewhere").count("ready") == 1
+        works(client)
 
 
 def test_an_engine_that_is_silent_while_it_loads_fails_long_before_its_limit(watchful: RunningRouter) -> None:

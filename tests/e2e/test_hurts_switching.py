@@ -232,7 +232,7 @@ def test_a_wait_is_told_from_its_first_to_its_last_stage(router: RunningRouter, 
     assert any("Loading long" in stage or "Starting long" in stage for stage in stages), stages
 
 
-def test_forty_switches_leave_nothing_behind(router: RunningRouter, client: httpx2.Client) -> None:
+def test_twenty_switches_leave_nothing_behind(router: RunningRouter, client: httpx2.Client) -> None:
     def rest() -> int:
         for model in ("one", "two"):
             unload(client, router, model)
@@ -241,7 +241,7 @@ def test_forty_switches_leave_nothing_behind(router: RunningRouter, client: http
 
     assert answer(client, "one") == SAYS
     files, used = rest(), memory(router)
-    for _ in range(20):
+    for _ in range(10):
         assert answer(client, "one") == SAYS
         assert answer(client, "two") == SAYS
     assert abs(rest() - files) <= 2

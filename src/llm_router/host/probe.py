@@ -131,7 +131,7 @@ class _Walk:
         except TimeoutError:
             failure = Failure(
                 FailureKind.timeout,
-                f"cannot start {self._job.model}: it is not ready after {self._limits.total_s:.0f} s "
+                f"cannot start {self._job.model}: it is not ready after {self._limits.total_s:g} s "
                 f"(in phase: {self._phase}); see its log, or raise load_timeout if it only needs longer",
             )
         self._look()
