@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ from llm_router.core.words import InstanceId
 from llm_router.engines.engine import Edit, Launch, Somewhere
 from llm_router.host.logs import LogTail
 from llm_router.host.supervisors import packaging
-from llm_router.host.supervisors.manager import Manager
+from llm_router.host.supervisors.manager import Manager, RefusedError
 from llm_router.host.supervisors.service import ServiceSupervisor
 from llm_router.host.supervisors.supervisor import Exit, Handle, SupervisorError
 from support.services import shown, systemctl
@@ -35,8 +36,8 @@ class Bench:
     folder: Path
     made: list[ServiceSupervisor] = field(default_factory=list)
 
-    def supervisor(self) -> ServiceSupervisor:
-        self.made.append(ServiceSupervisor(self.folder / "state", Manager("system"), DROP_INS, end_limit_s=5))
+    def supervisor(self, manager: type[Manager] = Manager) -> ServiceSupervisor:
+        self.made.append(ServiceSupervisor(self.folder / "state", manager("system"), DROP_INS, end_limit_s=5))
         return self.made[-1]
 
     def words(self, *words: str) -> list[str]:
@@ -207,9 +208,30 @@ async def test_a_unit_that_tells_when_it_serves_is_followed_from_its_beginning(b
     assert (await supervisor.stop(handle, 5)).asked
 
 
-async def test_it_starts_again_after_the_units_own_limit_of_starts(bench: Bench) -> None:
+async def test_a_unit_that_was_in_the_way_and_had_to_be_killed_is_not_left_failed(bench: Bench) -> None:
+    bench.unit("deaf", extra="TimeoutStopSec=200ms")
+    systemctl("start", UNIT)
+    async with asyncio.timeout(10):
+        # Written once it is deaf.
+        while not (bench.folder / "pids").exists():
+            await asyncio.sleep(0.01)
+    await bench.supervisor().vacate([UNIT])
+    assert shown(UNIT, "ActiveState") == "inactive"
+
+
+class PlainManager(Manager):
+    """As for an account that the rule of the installer lets steer its units, and nothing else."""
+
+    async def call(self, member: str, signature: str = "", *body: Any) -> list[Any]:
+        if member == "Reload":
+            raise RefusedError("not allowed")
+        return await super().call(member, signature, *body)
+
+
+@pytest.mark.parametrize("manager", [Manager, PlainManager])
+async def test_it_starts_again_after_the_units_own_limit_of_starts(bench: Bench, manager: type[Manager]) -> None:
     bench.unit("gone", extra="[Unit]\nStartLimitBurst=2\nStartLimitIntervalSec=100")
-    supervisor = bench.supervisor()
+    supervisor = bench.supervisor(manager)
     for _ in range(4):
         handle = await supervisor.start(QWEN, Launch((), unit=UNIT), NOTE)
         assert (await supervisor.watch(handle)).code == 3
