@@ -175,6 +175,16 @@ def test_an_end_is_asked_for_once_each() -> None:
     assert play.until(100.0) == [End(TicketId(2), EndReason.stalled)]
 
 
+def test_progress_told_at_the_last_moment_saves_all_of_whom_it_tells() -> None:
+    play = Play(model("a"), settings=Settings(stall_s=10.0, drain_timeout_s=0.0))
+    for number in (1, 2, 3):
+        play.ask(number, "a")
+    play.load("a#1")
+    play.tell(UnloadAsked(A))
+    late = play.scheduler.step(Progressed(TicketId(1), (TicketId(3),)), play.now + 11.0)
+    assert [command for command in late if isinstance(command, End)] == [End(TicketId(2), EndReason.stalled)]
+
+
 def test_in_a_line_the_overdue_go_before_the_important() -> None:
     play = Play(model("a", concurrency=1), settings=Settings(max_wait_s=100.0))
     play.ask(1, "a")

@@ -19,7 +19,7 @@ class FakeCrew:
     waits: dict[str, asyncio.Event] = field(default_factory=dict)
     raises: dict[str, list[Exception]] = field(default_factory=dict)
     done: list[str] = field(default_factory=list)
-    leases: dict[TicketId, Callable[[], int]] = field(default_factory=dict)
+    leases: dict[TicketId, Callable[[], int | None]] = field(default_factory=dict)
     outcomes: list[Outcome] = field(default_factory=list)
     models: dict[InstanceId, ModelName] = field(default_factory=dict)
     #: The end of each instance; set its result to have it die.
@@ -70,7 +70,7 @@ class FakeCrew:
         model = self.models[instance]
         return Lease(ticket, instance, model, "127.0.0.1", 1, Dialect(), waited_s=now - arrived)
 
-    def begun(self, instance: InstanceId, ticket: TicketId, moved: Callable[[], int]) -> None:
+    def begun(self, instance: InstanceId, ticket: TicketId, moved: Callable[[], int | None]) -> None:
         self.leases[ticket] = moved
 
     def over(self, instance: InstanceId, ticket: TicketId, outcome: Outcome) -> None:

@@ -769,6 +769,51 @@ async def test_a_client_of_a_joined_answer_that_leaves_ends_the_generation() -> 
         await side.until(lambda: side.backend.left == 1)
 
 
+# Progress
+
+
+@pytest.mark.parametrize("joined", [True, False])
+async def test_only_what_the_engine_says_is_progress(joined: bool) -> None:
+    ping, word = asyncio.Event(), asyncio.Event()
+
+    async def script(talk: Talk) -> None:
+        await talk.events(chunk("Hel"), end=False)
+        await ping.wait()
+        await talk.chunk(b": ping - now\r\n\r\n")
+        await word.wait()
+        await talk.chunk(chunk("lo", "stop"))
+        await talk.chunk(DONE)
+        await talk.send(b"0\r\n\r\n")
+
+    async with roadside(script) as side:
+        side.desk.dialect = Dialect(stream_only=frozenset({"/v1/chat/completions"}))
+        client = await side.client()
+        await client.post(CHAT if joined else STREAM)
+        await side.until(lambda: any(waiter.moved() for waiter in side.desk.leases.values()))
+        (waiter,) = side.desk.leases.values()
+        before = waiter.moved()
+        assert before
+        ping.set()
+        for exchange in list(side.road.exchanges):
+            exchange.tick(asyncio.get_running_loop().time() + 1000.0)  # the router says something itself
+        await asyncio.sleep(0.02)
+        assert waiter.moved() == before
+        word.set()
+        assert (await client.read()).complete
+        assert (waiter.moved() or 0) > before
+
+
+async def test_an_answer_that_comes_whole_cannot_be_seen_to_move() -> None:
+    async with roadside(silence) as side:
+        client = await side.client()
+        await client.post(CHAT)
+        await side.until(lambda: bool(side.backend.requests))
+        (waiter,) = side.desk.leases.values()
+        assert waiter.moved() is None
+        client.leave()
+        await side.until(lambda: not side.desk.leases)
+
+
 # Flow
 
 

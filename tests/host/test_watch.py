@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from fakes.virtual_time import run
 from llm_router.core.words import Failure, FailureKind, Outcome, TicketId
 from llm_router.engines.engine import Answer, Job, Judgement, Question, Step, Verdict
-from llm_router.host.watch import AGAIN_S, LOOK_S, SUSPICIOUS, Watch
+from llm_router.host.watch import AGAIN_S, LOOK_S, SUSPICIOUS, WHOLE_ANSWERS, Watch
 
 CHEAP, TOKEN = Question("GET", "/health"), Question("POST", "/v1/chat/completions")
 
@@ -49,7 +49,9 @@ class Instance:
         return self.answers.get(question.path, Answer(200))
 
 
-def watch(instance: Instance, leases: dict[TicketId, Callable[[], int]] | None = None, quiet_s: float = 60.0) -> Watch:
+def watch(
+    instance: Instance, leases: dict[TicketId, Callable[[], int | None]] | None = None, quiet_s: float = 60.0
+) -> Watch:
     job = Job("m", ("engine",), 1)
     return Watch(Engine(), job, instance.ask, leases or {}, look_s=0.0, quiet_s=quiet_s)  # type: ignore[arg-type]
 
@@ -182,3 +184,11 @@ async def test_nobody_is_waited_for_longer_than_silence_is_suffered() -> None:
     failure = await watch.run()
     assert "cannot make a token any more" in failure.cause
     assert limits == [0.25] * (SUSPICIOUS + 1)
+
+
+async def test_a_whole_answer_is_given_more_time_and_not_for_ever() -> None:
+    instance = Instance({TOKEN.path: Answer(0)})
+    tested = watch(instance, {TicketId(1): lambda: None}, quiet_s=0.02)
+    began = asyncio.get_running_loop().time()
+    await found(tested)
+    assert asyncio.get_running_loop().time() - began >= 0.02 * WHOLE_ANSWERS

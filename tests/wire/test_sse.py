@@ -41,3 +41,19 @@ def test_the_parts_of_an_event() -> None:
     assert sse.name(b"data: a\n\n") == b""
     assert list(sse.events(b"data: a\n\ndata: b\r\n\r\n")) == [b"data: a\n\n", b"data: b\r\n\r\n"]
     assert sse.named(b"x", sse.payload(sse.data(b"y")) or b"") == b"event: x\ndata: y\n\n"
+
+
+@pytest.mark.parametrize(
+    ("read", "ping"),
+    [
+        (b": ping - 2026-11-20\r\n\r\n", True),
+        (b":\n\n", True),
+        (b": keep-alive\n\n: keep-alive\n\n", True),
+        (b": keep-alive\n\ndata: {}\n\n", False),
+        (b"data: {}\n\n", False),
+        (b'{"id": 1}', False),
+        (b"", False),
+    ],
+)
+def test_what_says_nothing_is_a_ping(read: bytes, ping: bool) -> None:
+    assert sse.is_ping(read) is ping

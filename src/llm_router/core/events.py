@@ -51,9 +51,13 @@ class Withdrawn:
 
 @dataclass(frozen=True, slots=True)
 class Progressed:
-    """Bytes of this lease's answer moved since the last report. Told only for leases of draining instances."""
+    """Bytes of these leases' answers moved since the last report: all that moved, in one event.
+
+    Told one by one, the first report would let the others be judged by what was known before.
+    """
 
     ticket: TicketId
+    others: tuple[TicketId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,9 +120,10 @@ class Scheduler:
                 self._on_withdrawn(ticket)
             case Released(ticket, outcome):
                 self._on_released(ticket, outcome, now)
-            case Progressed(ticket):
-                if ticket in self._book.leases:
-                    self._book.leases[ticket].moved_at = now
+            case Progressed(first, others):
+                for ticket in (first, *others):
+                    if ticket in self._book.leases:
+                        self._book.leases[ticket].moved_at = now
             case Configured():
                 self._operator.configure(event)
             case Cleaned(device):

@@ -58,7 +58,7 @@ class _Held:
     arrived: float
     lease: Lease | None = None
     #: Bytes of the answer at the last look.
-    moved: int = 0
+    moved: int | None = 0
 
 
 class Conductor:
@@ -276,10 +276,9 @@ class Conductor:
 
     def _tick(self) -> None:
         self._timer = None
-        for ticket, held in list(self._held.items()):
-            if held.lease is not None and (moved := held.waiter.moved()) != held.moved:
-                held.moved = moved
-                self.tell(ev.Progressed(ticket))
+        moving = [ticket for ticket, held in self._held.items() if held.lease is not None and _moves(held)]
+        if moving:
+            self.tell(ev.Progressed(moving[0], tuple(moving[1:])))
         self.tell(ev.Ticked())
 
     def _perform(self, command: do.Command) -> None:
@@ -328,6 +327,13 @@ class Conductor:
             waiting.pop(ticket, None)
             if not waiting:
                 del self._waiting[held.model]
+
+
+def _moves(held: _Held) -> bool:
+    """Whether its answer moved since the last look. What cannot be seen to move must not be ended for standing still."""
+    moved = held.waiter.moved()
+    before, held.moved = held.moved, moved
+    return moved is None or moved != before
 
 
 class _Loader:

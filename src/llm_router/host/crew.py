@@ -182,7 +182,7 @@ class LocalCrew:
             loaded_s=loaded,
         )
 
-    def begun(self, instance: InstanceId, ticket: TicketId, moved: Callable[[], int]) -> None:
+    def begun(self, instance: InstanceId, ticket: TicketId, moved: Callable[[], int | None]) -> None:
         self._places[instance].leases[ticket] = moved
 
     def over(self, instance: InstanceId, ticket: TicketId, outcome: Outcome) -> None:

@@ -80,8 +80,12 @@ class Waiter(Protocol):
         """The lease is taken back: end the answer with an error and release."""
         ...
 
-    def moved(self) -> int:
-        """Bytes of the answer passed so far, so that a stalled lease can be told from a slow one."""
+    def moved(self) -> int | None:
+        """What the engine has said so far, in bytes, so that a stalled lease can be told from a slow one.
+
+        Pings of the engine and the router's own words do not count. ``None``: the answer comes whole at its
+        end, so nobody can know.
+        """
         ...
 
 

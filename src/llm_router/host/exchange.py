@@ -60,6 +60,8 @@ class Exchange:
             client.transport, old=request.old, head_only=request.method == b"HEAD", keep=request.keep_alive
         )
         self._tries = 0
+        #: Bytes of the answer, without the engine's pings.
+        self._heard = 0
         self._ticket: TicketId | None = None
         self._lease: seam.Lease | None = None
         self._sending: Sending | None = None
@@ -222,8 +224,11 @@ class Exchange:
     def ended(self, reason: EndReason) -> None:
         self._break(errors.ended(reason), Outcome.failed)
 
-    def moved(self) -> int:
-        return self._reply.wrote if self._tunnel is None else self._tunnel.moved
+    def moved(self) -> int | None:
+        if self._tunnel is not None:
+            return self._tunnel.moved
+        streams = self._hearing is not None and self._hearing.order.asked.stream
+        return self._heard if streams or isinstance(self._answer, Joined) else None
 
     def shut_down(self) -> None:
         """The router ends, and so must this."""
@@ -305,6 +310,8 @@ class Exchange:
         answer = self._answer
         assert answer is not None
         now = self._loop.time()
+        if not sse.is_ping(data):
+            self._heard += len(data)
         try:
             out = answer.feed(data, now) if data else b""
         except sse.EventTooLongError as error:

@@ -46,7 +46,7 @@ class Crew(Protocol):
         """Where a granted request goes."""
         ...
 
-    def begun(self, instance: InstanceId, ticket: TicketId, moved: Callable[[], int]) -> None:
+    def begun(self, instance: InstanceId, ticket: TicketId, moved: Callable[[], int | None]) -> None:
         """A lease on the instance began; ``moved`` counts its bytes."""
         ...
 

@@ -51,7 +51,7 @@ class Place:
     #: The keys of an existing installation, whose owner may change them at any time.
     keys: KeyFile | None = None
     #: The bytes passed by each lease, for the watch.
-    leases: dict[TicketId, Callable[[], int]] = field(default_factory=dict)
+    leases: dict[TicketId, Callable[[], int | None]] = field(default_factory=dict)
 
     @property
     def asleep(self) -> bool:

@@ -19,6 +19,9 @@ LOOK_S: Final = 5.0
 AGAIN_S: Final = 1.0
 #: While requests run and nothing moves for so long (seconds), the engine is suspected: longer than a long prefill.
 QUIET_S: Final = 120.0
+#: So many times longer may it be quiet while it works on answers that come whole at their end: an engine that takes
+#: one request after another could not give a second opinion meanwhile.
+WHOLE_ANSWERS: Final = 5
 #: So many bad answers in a row, or failed requests in a row, are a suspicion.
 SUSPICIOUS: Final = 3
 
@@ -33,7 +36,7 @@ class Watch:
         engine: Engine,
         job: Job,
         ask: Ask,
-        leases: Mapping[TicketId, Callable[[], int]],
+        leases: Mapping[TicketId, Callable[[], int | None]],
         *,
         look_s: float = LOOK_S,
         quiet_s: float = QUIET_S,
@@ -48,7 +51,7 @@ class Watch:
         self._bad_answers = 0
         self._silences = 0
         self._failed_requests = 0
-        self._moved: dict[TicketId, int] = {}
+        self._moved: dict[TicketId, int | None] = {}
         self._moved_at = asyncio.get_running_loop().time()
 
     def over(self, outcome: Outcome) -> None:
@@ -87,7 +90,8 @@ class Watch:
         if moved != self._moved:
             self._moved, self._moved_at = moved, now
         silent = now - self._moved_at
-        if silent < self._quiet_s:
+        unseen = None in moved.values()
+        if silent < self._quiet_s * (WHOLE_ANSWERS if unseen else 1):
             return None
         return f"{self.job.model} sent nothing for {silent:.0f} s while {len(moved)} requests run"
 

@@ -112,8 +112,8 @@ class Lookout:
                 self._waits.pop(ticket, None)
             case Released(ticket):
                 self._released(ticket)
-            case Progressed(ticket):
-                self._moved[ticket] = world.now
+            case Progressed(first, others):
+                self._moved.update(dict.fromkeys((first, *others), world.now))
             case Configured(models, devices, settings):
                 self._models = {model.name: model for model in models}
                 self._totals = {device.id: device.total for device in devices}

@@ -69,6 +69,11 @@ class Splitter:
         self._held.append(data)
 
 
+def is_ping(data: bytes) -> bool:
+    """Whether what came in one read says nothing: comments only, as engines send them to keep a line open."""
+    return data.startswith(b":") and b"\ndata:" not in data
+
+
 def events(block: bytes) -> Iterator[bytes]:
     """The events of a block of whole events, each with its end."""
     at = 0
