@@ -53,7 +53,11 @@ def check_server(server: Server, host: Place) -> Iterator[Problem]:
 def warn_server(server: Server, host: Place) -> Iterator[Problem]:
     """What is allowed and should be known; ``host`` is where the address stands."""
     if not server.loopback and not server.keys:
-        yield Problem(host, "the router listens beyond this machine without keys")
+        yield Problem(
+            host,
+            "the router listens beyond this machine without keys",
+            "Add `keys` (an older file is converted first), or listen on 127.0.0.1 only",
+        )
 
 
 def _check_scheduler(tree: Tree, scheduler: Scheduler) -> Iterator[Problem]:
