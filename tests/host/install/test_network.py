@@ -1,6 +1,7 @@
 """What to type into Open WebUI, and the bridge of the containers."""
 
 import json
+from pathlib import Path
 from socket import AF_INET, AF_INET6
 from types import SimpleNamespace
 
@@ -9,6 +10,11 @@ import pytest
 
 from llm_router.host.install import network
 from llm_router.host.install.network import Bridge, Network
+
+
+def test_the_headers_are_those_of_the_guide() -> None:
+    guide = Path(__file__).parents[3] / "docs" / "how-to" / "open-webui.md"
+    assert f"`{json.dumps(network.HEADERS)}`" in guide.read_text(encoding="utf-8")
 
 
 def test_what_to_enter_by_where_it_runs() -> None:
