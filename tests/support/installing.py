@@ -27,6 +27,7 @@ Tree = dict[str, tuple[object, ...]]
 SHELF = Path("/var/lib/shelf")
 #: Copies and locks that useradd itself leaves in /etc, and what systemd and polkit write for themselves.
 NOT_OURS = ("/etc/passwd-", "/etc/shadow-", "/etc/group-", "/etc/gshadow-", "/etc/.pwd.lock", "/var/lib/polkit-1")
+_read: dict[tuple[str, int, int, int], str] = {}
 #: Thousands of files that no installation of ours comes near.
 PACKAGES = ("/var/lib/dpkg", "/var/lib/apt")
 
@@ -61,8 +62,11 @@ def what(path: Path) -> tuple[object, ...]:
     stat = path.lstat()
     if path.is_symlink():
         return ("link", path.readlink(), stat.st_uid)
-    content = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
-    return (oct(stat.st_mode), stat.st_uid, stat.st_gid, content)
+    # Whoever writes into a file changes its ctime, which cannot be set back: what was read once is known.
+    same = (str(path), stat.st_ino, stat.st_size, stat.st_ctime_ns)
+    if path.is_file() and same not in _read:
+        _read[same] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return (oct(stat.st_mode), stat.st_uid, stat.st_gid, _read.get(same, ""))
 
 
 def changes(before: Tree) -> dict[str, object]:
