@@ -27,6 +27,19 @@ def test_every_end_has_a_cause(reason: EndReason) -> None:
     assert errors.ended(reason).message
 
 
+@pytest.mark.parametrize(
+    ("cause", "message"),
+    [
+        ("cannot start model-a: its engine ended", "cannot start model-a: its engine ended"),
+        ("cannot find the file x.gguf", "cannot load model-a: cannot find the file x.gguf"),
+        ("port 1 is in use", "cannot load model-a: port 1 is in use"),
+    ],
+)
+def test_a_cause_that_says_what_cannot_be_is_not_said_twice(cause: str, message: str) -> None:
+    failure = Failure(FailureKind.crashed, cause)
+    assert errors.refusal(Refusal(Reason.load_failed, ModelName("model-a"), None, failure)).message == message
+
+
 def test_a_failure_is_told_with_its_log() -> None:
     failure = Failure(FailureKind.out_of_memory, "out of memory on GPU 0", ("line 1", "line 2"))
     fault = errors.refusal(Refusal(Reason.load_failed, M, None, failure))

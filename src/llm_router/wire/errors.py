@@ -100,7 +100,8 @@ def refusal(refused: Refusal, notice: Notice | None = None, *, operator: bool = 
     status, code = _REFUSALS[refused.reason]
     failure = refused.failure
     if failure is not None:
-        text = f"cannot load {refused.model}: {failure.cause}"
+        whole = failure.cause.startswith("cannot ") and refused.model in failure.cause
+        text = failure.cause if whole else f"cannot load {refused.model}: {failure.cause}"
     elif refused.reason is Reason.unknown_model:
         text = f"cannot find the model {str(refused.model)!r}"
     elif refused.reason is Reason.load_failed:
