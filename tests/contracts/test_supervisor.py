@@ -26,7 +26,7 @@ async def kit(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[K
 async def ready(handle: Handle) -> None:
     """Until the program has said that its signal handlers stand."""
     tail = LogTail(handle.log)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while "ready" not in tail.read_new():
             await asyncio.sleep(0.005)
 
@@ -76,7 +76,7 @@ async def test_a_second_stop_shortens_the_grace(kit: Kit) -> None:
     supervisor = kit.supervisor()
     handle = await supervisor.start(QWEN, kit.deaf(), NOTE)
     await ready(handle)
-    async with asyncio.timeout(10), asyncio.TaskGroup() as both:
+    async with asyncio.timeout(30), asyncio.TaskGroup() as both:
         first = both.create_task(supervisor.stop(handle, 100))
         await asyncio.sleep(0)
         second = both.create_task(supervisor.stop(handle, 0.02))
@@ -87,7 +87,7 @@ async def test_a_second_stop_does_not_lengthen_the_grace(kit: Kit) -> None:
     supervisor = kit.supervisor()
     handle = await supervisor.start(QWEN, kit.deaf(), NOTE)
     await ready(handle)
-    async with asyncio.timeout(10), asyncio.TaskGroup() as both:
+    async with asyncio.timeout(30), asyncio.TaskGroup() as both:
         both.create_task(supervisor.stop(handle, 0.05))
         await asyncio.sleep(0)
         both.create_task(supervisor.stop(handle, 100))

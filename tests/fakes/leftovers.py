@@ -24,7 +24,7 @@ def running_below(folder: Path) -> dict[int, str]:
     return found
 
 
-async def nobody_below(folder: Path, limit_s: float = 5.0) -> None:
+async def nobody_below(folder: Path, limit_s: float = 20.0) -> None:
     """Return when nobody is left. Fails, and kills who is left, after ``limit_s``."""
     end = time.monotonic() + limit_s
     while left := running_below(folder):

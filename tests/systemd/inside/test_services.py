@@ -71,7 +71,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
 
 async def said(handle: Handle, word: str = "ready") -> None:
     tail = LogTail(handle.log)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while word not in tail.read_new():
             await asyncio.sleep(0.01)
 
@@ -115,7 +115,7 @@ async def test_a_deaf_unit_is_killed_after_the_grace_and_is_not_left_failed(benc
     handle = await supervisor.start(QWEN, Launch((), unit=UNIT), NOTE)
     await said(handle)
     assert await supervisor.stop(handle, 0.1) == Exit(-signal.SIGKILL, asked=True, killed=True)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while shown(UNIT, "ActiveState") != "inactive":
             await asyncio.sleep(0.01)
 
@@ -201,7 +201,7 @@ async def test_a_start_replaces_a_run_that_nobody_claimed(bench: Bench) -> None:
 async def test_a_unit_that_tells_when_it_serves_is_followed_from_its_beginning(bench: Bench) -> None:
     bench.unit(extra="Type=notify\nTimeoutStartSec=100")
     supervisor = bench.supervisor()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         handle = await supervisor.start(QWEN, Launch((), unit=UNIT), NOTE)
     assert shown(UNIT, "ActiveState") == "activating"
     await said(handle)
@@ -211,7 +211,7 @@ async def test_a_unit_that_tells_when_it_serves_is_followed_from_its_beginning(b
 async def test_a_unit_that_was_in_the_way_and_had_to_be_killed_is_not_left_failed(bench: Bench) -> None:
     bench.unit("deaf", extra="TimeoutStopSec=200ms")
     systemctl("start", UNIT)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         # Written once it is deaf.
         while not (bench.folder / "pids").exists():
             await asyncio.sleep(0.01)

@@ -63,7 +63,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
 async def said(handle: Handle, word: str) -> list[str]:
     tail = LogTail(handle.log)
     lines: list[str] = []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while word not in lines:
             lines += tail.read_new()
             await asyncio.sleep(0.005)
@@ -116,15 +116,16 @@ async def test_all_it_started_is_known_and_ends_with_it(bench: Bench) -> None:
     assert supervisor.pids(handle) >= {int(pid) for pid in (bench.folder / "pids").read_text().split()}
     assert len(supervisor.pids(handle)) == 3
     assert await supervisor.stop(handle, 0.05) == Exit(-signal.SIGKILL, asked=True, killed=True)
-    await nobody_below(bench.folder, 0.5)
+    await nobody_below(bench.folder)
 
 
 async def test_what_its_main_process_leaves_behind_is_killed_at_once(bench: Bench) -> None:
     supervisor = bench.supervisor()
     handle = await supervisor.start(QWEN, bench.unruly("daemon", "bare", "deaf", "gone"), NOTE)
-    async with asyncio.timeout(5):
+    # systemd itself would wait for STOP_S.
+    async with asyncio.timeout(units.STOP_S / 2):
         assert await supervisor.watch(handle) == Exit(3, asked=False, killed=True)
-    await nobody_below(bench.folder, 0.5)
+    await nobody_below(bench.folder)
 
 
 ORDERLY = """
@@ -164,7 +165,7 @@ async def test_an_ended_unit_is_forgotten_by_systemd(bench: Bench) -> None:
     supervisor = bench.supervisor()
     handle = await supervisor.start(QWEN, bench.unruly("gone"), NOTE)
     await supervisor.watch(handle)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while systemctl("list-units", "--all", "--plain", "--no-legend", "llm-router-*.service"):
             await asyncio.sleep(0.01)
 
@@ -178,7 +179,7 @@ async def test_a_restart_of_the_bus_is_survived(bench: Bench) -> None:
     # As a package's upgrade does it; the new bus is started by its socket.
     os.kill(int(shown("dbus.service", "MainPID")), signal.SIGKILL)
     os.kill(ending.pid, signal.SIGKILL)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         assert (await watching).code in (-signal.SIGKILL, None)
         assert staying.pid in supervisor.pids(staying)
         assert await supervisor.find() == [staying]
@@ -212,7 +213,7 @@ async def test_an_end_while_nobody_looked_is_found_by_the_next(bench: Bench) -> 
     await first.aclose()
     os.kill(handle.pid, signal.SIGKILL)
     successor = bench.supervisor()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while await successor.find():
             await asyncio.sleep(0.01)
     assert await successor.watch(handle) == Exit(-signal.SIGKILL, asked=False, killed=False)

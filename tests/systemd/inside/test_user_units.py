@@ -43,7 +43,7 @@ async def test_an_accounts_own_unit_is_replaced_started_and_stopped(tmp_path: Pa
         (Launch((str(script),), unit="engine.service"), 2),
     ):
         handle = await supervisor.start(InstanceId("qwen#1"), launch, {"model": "qwen"})
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while len(supervisor.pids(handle)) < processes:
                 await asyncio.sleep(0.01)
         assert await supervisor.find() == [handle]
