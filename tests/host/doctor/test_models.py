@@ -36,6 +36,18 @@ def test_mistakes_and_warnings_of_the_configuration(tmp_path: Path) -> None:
     assert models.configuration(tmp_path / "none.yml", {})[0] is None
 
 
+def test_an_older_file_that_is_open_is_told_with_what_to_do(tmp_path: Path) -> None:
+    file = tmp_path / "config.json"
+    file.write_text('{"router_port": 8002, "models": {"a": {"backend": "llamacpp", "model_path": "/a.gguf"}}}')
+    found, said = models.configuration(file, {"HOME": "/home/me"})
+    assert found is not None
+    older, opened = (finding for finding in said if finding.level is Level.warn)
+    assert "this is the older JSON layout" in older.text
+    assert "config convert" in older.remedy
+    assert opened.text.endswith("the router listens beyond this machine without keys")
+    assert "Add `keys`" in opened.remedy
+
+
 def program(folder: Path, name: str, text: str = "#!/bin/sh\n") -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / name).write_text(text)
