@@ -1,6 +1,7 @@
 """Installing on a real systemd, as root: used, repeated, and taken away without a trace."""
 
 import json
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -102,3 +103,20 @@ def test_for_containers_it_listens_on_their_bridge_and_asks_for_the_key(config: 
         key = {"Authorization": f"Bearer {told['keys']['open-webui']}"}
         assert client.get("/v1/models", headers=key).status_code == 200
         assert client.post("/models/load", json={"model": "alpha"}, headers=key).status_code == 403, "not an admin's"
+
+
+def test_the_unit_and_the_configuration_of_an_older_router_are_put_back(config: Path) -> None:
+    PLACES.config.mkdir(mode=0o755)
+    shutil.copy(config, PLACES.config / "config.yml")
+    PLACES.unit.write_text("[Service]\nExecStart=/bin/sleep 1000\n")
+    subprocess.run(["systemctl", "daemon-reload"], check=True)
+    subprocess.run(["systemctl", "start", layout.UNIT], check=True)
+    before = tree()
+    assert "stays as it is" in command("install", "--yes").stdout
+    assert "I am alpha." in ask(config, "alpha")
+    command("uninstall", "--yes", "--purge")
+    assert changes(before) == {}
+    assert units() == []
+    PLACES.unit.unlink()
+    shutil.rmtree(PLACES.config)
+    subprocess.run(["systemctl", "daemon-reload"], check=True)
