@@ -46,6 +46,17 @@ def test_without_wishes_the_text_is_copied_as_it_is(tmp_path: Path, layout: Layo
     assert found.config.server.port == 8100
 
 
+def test_the_source_of_an_older_router_is_converted(tmp_path: Path, layout: Layout) -> None:
+    text = 'import os\nMODELS = {"a": {"backend": "sglang", "script": "/opt/a.sh", "service": "sglang.service"}}\nROUTER_PORT = 8123\n'
+    source = written(tmp_path / "home", text, "router.py")
+    found = prepare(source, layout)
+    assert "import os" not in found.files["config.yml"]
+    assert (found.config.server.port, list(found.config.models)) == (8123, ["a"])
+    layout.config.mkdir()
+    (layout.config / "config.yml").write_text(found.files["config.yml"])
+    assert prepare(source, layout).files == {}, "it is in place already"
+
+
 def test_a_folder_is_copied_with_its_models(tmp_path: Path, layout: Layout) -> None:
     written(tmp_path / "home", "server: {port: 1}\nbackends: {llamacpp: {}}\n", "config.yml")
     written(tmp_path / "home", "a: {backend: llamacpp, path: /a.gguf}\n", "models.yml")

@@ -18,6 +18,7 @@ from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import YAMLError
 
 from llm_router.config import shelf
+from llm_router.config.convert import convert
 from llm_router.config.load import Config, parse_parts
 from llm_router.config.problems import ConfigError
 from llm_router.config.values import hashed
@@ -75,7 +76,7 @@ def prepare(origin: Path, network: Network, layout: Layout, environment: Mapping
     if origin in (layout.config, there):
         return Settings(_tried(_read(layout.config), layout, home), origin)
     source = config_files.load(origin, environment)
-    texts = _read(origin)
+    texts = _texts_of(origin, environment)
     texts[MAIN], keys = changed(texts[MAIN], network, source)
     config = _tried(texts, layout, home)
     _check_same(source, config, origin, layout)
@@ -131,6 +132,13 @@ def _edited(text: str, words: Mapping[str, Any]) -> str:
     out = io.StringIO()
     yaml.dump(document, out)
     return out.getvalue()
+
+
+def _texts_of(origin: Path, environment: Mapping[str, str]) -> dict[str, str]:
+    """The texts to be put in place: as they are, but the source of an older router is no YAML and is converted."""
+    if origin.suffix != ".py":
+        return _read(origin)
+    return {MAIN: convert(config_files.read_files(origin), environment, config_files.installed_here(environment))}
 
 
 def _read(origin: Path) -> dict[str, str]:
