@@ -118,7 +118,7 @@ class Front(HttpToolsProtocol):
         Nothing is read while a further request waits for its turn, or another protocol for its engine. A tunnel
         that is held up for the sake of flow is another matter: what its client sent before it left must pass.
         """
-        if self.transport.is_reading() or not (self.pipeline or exchange.moved() == 0):
+        if self.transport.is_reading() or not (self.pipeline or not exchange.moved()):
             return False
         sock = self.transport.get_extra_info("socket")
         if sock is None or sock.fileno() < 0:
