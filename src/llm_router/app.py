@@ -110,7 +110,7 @@ def _run(router: "Router", opened: Opened) -> int:
     for warning in router.config.warnings:
         log.warning("%s", warning)
     try:
-        with state.opened(state.place(router.config.server.state_dir, os.environ)) as folder:
+        with state.opened(state.place(router.config.server.state_dir, os.environ, router.config.folder)) as folder:
             return uvloop.run(router.run(folder, opened))
     except (state.StateError, ports.BindError, SupervisorError) as error:
         print(error, file=sys.stderr)
