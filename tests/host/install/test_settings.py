@@ -57,6 +57,16 @@ def test_the_source_of_an_older_router_is_converted(tmp_path: Path, layout: Layo
     assert prepare(source, layout).files == {}, "it is in place already"
 
 
+def test_an_older_file_is_copied_and_converted_only_to_change_it(tmp_path: Path, layout: Layout) -> None:
+    text = '{"router_port": 8123, "models": {"a": {"backend": "llamacpp", "model_path": "/a.gguf"}}}'
+    source = written(tmp_path / "home", text, "config.json")
+    assert prepare(source, layout).files == {"config.yml": text}
+    assert prepare(source, layout, Network(port=8123)).files == {"config.yml": text}
+    found = prepare(source, layout, Network(port=8200))
+    assert (found.config.server.port, list(found.config.models)) == (8200, ["a"])
+    assert "router_port" in found.files["config.yml"], "as a comment"
+
+
 def test_a_folder_is_copied_with_its_models(tmp_path: Path, layout: Layout) -> None:
     written(tmp_path / "home", "server: {port: 1}\nbackends: {llamacpp: {}}\n", "config.yml")
     written(tmp_path / "home", "a: {backend: llamacpp, path: /a.gguf}\n", "models.yml")

@@ -19,7 +19,8 @@ from ruamel.yaml.error import YAMLError
 
 from llm_router.config import shelf
 from llm_router.config.convert import convert
-from llm_router.config.load import Config, parse_parts
+from llm_router.config.load import Config, parse_parts, read_parts
+from llm_router.config.old import is_old
 from llm_router.config.problems import ConfigError
 from llm_router.config.values import hashed
 from llm_router.host import config_files
@@ -76,7 +77,7 @@ def prepare(origin: Path, network: Network, layout: Layout, environment: Mapping
     if origin in (layout.config, there):
         return Settings(_tried(_read(layout.config), layout, home), origin)
     source = config_files.load(origin, environment)
-    texts = _texts_of(origin, environment)
+    texts = _texts_of(origin, environment, as_it_is=network.port in (None, source.server.port))
     texts[MAIN], keys = changed(texts[MAIN], network, source)
     config = _tried(texts, layout, home)
     _check_same(source, config, origin, layout)
@@ -134,11 +135,12 @@ def _edited(text: str, words: Mapping[str, Any]) -> str:
     return out.getvalue()
 
 
-def _texts_of(origin: Path, environment: Mapping[str, str]) -> dict[str, str]:
-    """The texts to be put in place: as they are, but the source of an older router is no YAML and is converted."""
-    if origin.suffix != ".py":
+def _texts_of(origin: Path, environment: Mapping[str, str], *, as_it_is: bool) -> dict[str, str]:
+    """The texts to be put in place. An older router's are converted if they are no YAML, or have to be changed."""
+    parts = config_files.read_files(origin)
+    if origin.suffix != ".py" and (as_it_is or not is_old(read_parts(parts, environment)[1])):
         return _read(origin)
-    return {MAIN: convert(config_files.read_files(origin), environment, config_files.installed_here(environment))}
+    return {MAIN: convert(parts, environment, config_files.installed_here(environment))}
 
 
 def _read(origin: Path) -> dict[str, str]:
