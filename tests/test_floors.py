@@ -23,7 +23,31 @@ FLOORS: dict[str, frozenset[str]] = {
 PURE = frozenset({"core", "formats", "engines", "wire", "config", "sim"})
 #: What a pure floor must not import: clocks, chance, sockets, processes, loggers, databases, event loops.
 IMPURE = frozenset(
-    ["asyncio", "time", "random", "secrets", "socket", "select", "subprocess", "threading", "multiprocessing", "logging", "sqlite3", "ssl", "os", "shutil", "signal", "tempfile", "uuid", "httptools", "uvloop", "uvicorn", "starlette", "httpx2", "psutil"]
+    [
+        "asyncio",
+        "time",
+        "random",
+        "secrets",
+        "socket",
+        "select",
+        "subprocess",
+        "threading",
+        "multiprocessing",
+        "logging",
+        "sqlite3",
+        "ssl",
+        "os",
+        "shutil",
+        "signal",
+        "tempfile",
+        "uuid",
+        "httptools",
+        "uvloop",
+        "uvicorn",
+        "starlette",
+        "httpx2",
+        "psutil",
+    ]
 )
 #: ``random`` is allowed where a seed is part of the input.
 ALLOWED = {("sim", "random")}
