@@ -113,4 +113,4 @@ def test_what_convert_writes_serves_the_same(home: Path) -> None:
     with serving(home, home / "new.yml", config["router_port"]) as router, router.client() as client:
         assert text_of(ask(client, "beta")) == says("beta")
         assert text_of(ask(client, "mistral-awq"))
-        assert "older" not in router.log
+        assert "older JSON layout" not in router.log

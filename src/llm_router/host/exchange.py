@@ -60,6 +60,8 @@ class Exchange:
             client.transport, old=request.old, head_only=request.method == b"HEAD", keep=request.keep_alive
         )
         self._tries = 0
+        #: Seconds of work of our own so far; the loop's clock is too coarse to tell.
+        self._own_s = 0.0
         #: Bytes of the answer, without the engine's pings.
         self._heard = 0
         self._ticket: TicketId | None = None
@@ -91,7 +93,7 @@ class Exchange:
 
     def begin(self) -> None:
         """The request is whole: find its model and take a place in line."""
-        wall = time.time()
+        wall, began = time.time(), time.perf_counter()
         try:
             heard = hear(self._request, self._road, self._id, int(wall))
         except BadRequestError as error:
@@ -112,6 +114,7 @@ class Exchange:
         if heard.only is not None and heard.only.keep_s == 0 and self._model not in self._road.desk.serving():
             self._answer_only(heard.only, unloaded=True)
             return
+        self._own_s = time.perf_counter() - began
         self._line_up()
 
     def _line_up(self) -> None:
@@ -199,6 +202,7 @@ class Exchange:
         if self._place is not Place.waiting:
             self._release(Outcome.left)
             return
+        began = time.perf_counter()
         self._stop_timer()
         now = self._loop.time()
         self._place = Place.asking
@@ -220,6 +224,7 @@ class Exchange:
             self._send(lease)
         except BadRequestError as error:
             self._break(error.fault, Outcome.done)
+        self._own_s += time.perf_counter() - began
 
     def ended(self, reason: EndReason) -> None:
         self._break(errors.ended(reason), Outcome.failed)
@@ -277,7 +282,7 @@ class Exchange:
     def answered(self, status: int, headers: heads.Headers, length: int | None) -> None:
         self._place = Place.answering
         self._let_go_of_body()
-        now = self._loop.time()
+        now, began = self._loop.time(), time.perf_counter()
         self._first = now - self._asked
         kind = heads.value_of(headers, b"content-type").lower()
         events = kind.startswith(b"text/event-stream")
@@ -303,7 +308,7 @@ class Exchange:
         if isinstance(self._answer, Kept):
             self._kept_lines = lines
             return
-        overhead = max(0.0, self._asked - self._began - self._terms.waited_s) + self._loop.time() - now
+        overhead = self._own_s + time.perf_counter() - began
         self._reply.begin(status, [*lines, *self._letter.lines(overhead)], length)
 
     def received(self, data: bytes) -> None:
@@ -394,8 +399,7 @@ class Exchange:
             return
         translated = self._reading is not None and self._reading.translated
         lines = [JSON] if translated or isinstance(answer, Joined) else self._kept_lines
-        overhead = max(0.0, self._asked - self._began - self._terms.waited_s)
-        self._letter.whole(self._status, [*lines, *self._letter.lines(overhead), *answer.lines()], answer.result)
+        self._letter.whole(self._status, [*lines, *self._letter.lines(self._own_s), *answer.lines()], answer.result)
         self._close()
 
     def _answer_at_once(self, body: bytes) -> None:
