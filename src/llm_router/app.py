@@ -30,20 +30,22 @@ from llm_router.doors.reloaded import Reloaded
 from llm_router.doors.views import Running, Views
 from llm_router.engines import registry
 from llm_router.formats.recognise import Recognised
-from llm_router.host import config_files, descriptors, ports, scan, state, watched
+from llm_router.host import config_files, scan, state, watched
 from llm_router.host.conductor import Conductor
-from llm_router.host.crew import LocalCrew
-from llm_router.host.gpus import Gauge
+from llm_router.host.crew.crew import LocalCrew
 from llm_router.host.history import History
 from llm_router.host.journal import Journal
-from llm_router.host.road import Limits, Road, Visitor
-from llm_router.host.server import make_server
+from llm_router.host.machine import ports
+from llm_router.host.machine.gpus import Gauge
+from llm_router.host.machine.tasks import Tasks
+from llm_router.host.road import descriptors
+from llm_router.host.road.road import Limits, Road, Visitor
+from llm_router.host.road.server import make_server
+from llm_router.host.road.upstream import Pools
 from llm_router.host.state import StateFolder
 from llm_router.host.supervisors import choosing
 from llm_router.host.supervisors.both import Supervisors
 from llm_router.host.supervisors.supervisor import SupervisorError
-from llm_router.host.tasks import Tasks
-from llm_router.host.upstream import Pools
 from llm_router.wire.errors import Fault
 from llm_router.wire.heads import Headers
 

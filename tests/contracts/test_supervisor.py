@@ -9,7 +9,7 @@ import pytest
 
 from contracts.kits import KITS, Kit
 from llm_router.core.words import InstanceId
-from llm_router.host.logs import LogTail
+from llm_router.host.machine.logs import LogTail
 from llm_router.host.supervisors.supervisor import Exit, Handle, SupervisorError
 
 QWEN = InstanceId("qwen#8")

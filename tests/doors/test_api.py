@@ -18,7 +18,7 @@ from llm_router.doors.reloaded import Reloaded
 from llm_router.doors.views import Running, Views
 from llm_router.formats.recognise import Recognised
 from llm_router.formats.words import Format, Kind
-from llm_router.host.gpus import Gauge
+from llm_router.host.machine.gpus import Gauge
 
 CONFIG = """
 models:

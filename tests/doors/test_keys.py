@@ -4,7 +4,7 @@ from llm_router.config.schema import Key
 from llm_router.config.values import hashed
 from llm_router.doors import keys
 from llm_router.doors.keys import Guard
-from llm_router.host.road import Visitor
+from llm_router.host.road.road import Visitor
 from llm_router.wire.errors import Fault
 
 USER = Key(name="ann", key=hashed("user-key"))

@@ -10,7 +10,7 @@ from llm_router.doors import api, ollama
 from llm_router.doors.views import Views
 from llm_router.formats.recognise import Recognised
 from llm_router.formats.words import Format, Kind
-from llm_router.host.gpus import Gauge
+from llm_router.host.machine.gpus import Gauge
 
 ABOUT = Recognised(
     "alpha", "/a.gguf", Format.gguf, Kind.vision, 7_241_732_096, context=32768, size=123, quantisation="Q4_K_M",

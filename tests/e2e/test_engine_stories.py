@@ -12,7 +12,7 @@ import httpx2
 import psutil
 import pytest
 
-from llm_router.host.processes import is_alive
+from llm_router.host.machine.processes import is_alive
 from support import stand_ins
 from support.router import Json, RunningRouter, ask, chat, events, first_text, running, statuses, text_of, until
 from support.stand_ins import STAND_INS, descriptions

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from llm_router.host.processes import is_alive
+from llm_router.host.machine.processes import is_alive
 from support.router import (
     SLOW_MB,
     RunningRouter,

@@ -16,7 +16,7 @@ from llm_router.core.words import Failure, FailureKind
 from llm_router.demo.tinymodel import write_model
 from llm_router.engines.command import Command
 from llm_router.engines.engine import Answer, Check, Ended, Job, Need, Verdict
-from llm_router.host.probe import Limits, Proof, prove
+from llm_router.host.crew.probe import Limits, Proof, prove
 
 ENGINE = Command()
 JOB = Job("my-own", ("./serve.sh", "{port}"), 4711, key="k1")

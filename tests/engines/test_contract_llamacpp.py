@@ -20,7 +20,7 @@ from llm_router.core.words import Failure, FailureKind
 from llm_router.demo.tinymodel import write_model
 from llm_router.engines.engine import Job, Question
 from llm_router.engines.llamacpp import LlamaCpp
-from llm_router.host.probe import Limits, Proof, prove
+from llm_router.host.crew.probe import Limits, Proof, prove
 
 ENGINE = LlamaCpp()
 SAYS = "I am alpha, and I am real."

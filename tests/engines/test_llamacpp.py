@@ -13,7 +13,7 @@ from llm_router.demo.llama_server import parser
 from llm_router.demo.tinymodel import TinyModel, model_bytes
 from llm_router.engines.engine import Answer, Check, Ended, Job, Need, Verdict
 from llm_router.engines.llamacpp import SERVES, LlamaCpp
-from llm_router.host.programs import options_of
+from llm_router.host.machine.programs import options_of
 
 ENGINE = LlamaCpp()
 LOGS = Path(__file__).parent / "llamacpp"

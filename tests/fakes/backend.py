@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Self, cast
 
-from llm_router.host.tasks import Tasks
+from llm_router.host.machine.tasks import Tasks
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from typing import Final
 from fakes.leftovers import nobody_below
 from llm_router.core.words import InstanceId
 from llm_router.engines.engine import Launch
-from llm_router.host.logs import LogTail
-from llm_router.host.processes import is_alive
+from llm_router.host.machine.logs import LogTail
+from llm_router.host.machine.processes import is_alive
 from llm_router.host.supervisors.child import ChildSupervisor, Policy
 from llm_router.host.supervisors.supervisor import Handle
 

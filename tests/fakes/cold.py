@@ -20,7 +20,7 @@ import psutil
 from fakes.running import Running, running
 from llm_router.core.words import Failure
 from llm_router.engines.engine import Answer, Engine, Farewell, Job, Launch, Question, Step
-from llm_router.host.probe import Limits, Proof, prove
+from llm_router.host.crew.probe import Limits, Proof, prove
 
 
 def lay_out(launch: Launch) -> None:

@@ -6,7 +6,7 @@ import signal
 import time
 from pathlib import Path
 
-from llm_router.host.processes import is_alive
+from llm_router.host.machine.processes import is_alive
 
 
 def running_below(folder: Path) -> dict[int, str]:

@@ -16,8 +16,8 @@ from uvicorn.server import ServerState
 
 from fakes.backend import Backend, Script
 from fakes.desk import FakeDesk
-from llm_router.host.front import Front, RoadConfig
-from llm_router.host.road import Guard, Limits, Road, open_guard
+from llm_router.host.road.front import Front, RoadConfig
+from llm_router.host.road.road import Guard, Limits, Road, open_guard
 from llm_router.wire.manners import Manners
 
 

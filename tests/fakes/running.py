@@ -13,8 +13,8 @@ import httpx2
 import psutil
 
 from llm_router.engines.engine import Answer, Ended, Launch, Question
-from llm_router.host.probe import Eyes
-from llm_router.host.vitals import vitals_of
+from llm_router.host.crew.probe import Eyes
+from llm_router.host.machine.vitals import vitals_of
 
 FAKE_LLAMA = (sys.executable, str(Path(__file__).with_name("llamacpp.py")))
 REAL_LLAMA = (sys.executable, "-m", "llm_router.demo.llama_server")

@@ -31,11 +31,11 @@ from llm_router.core.words import (
     Stage,
     TicketId,
 )
-from llm_router.host import performances
 from llm_router.host.conductor import FOR_EVER_S, Conductor
+from llm_router.host.crew import performances
 from llm_router.host.desk import Exchange, Lease, Wish
 from llm_router.host.journal import Journal
-from llm_router.host.tasks import Tasks
+from llm_router.host.machine.tasks import Tasks
 
 ALPHA, BETA = ModelName("alpha"), ModelName("beta")
 DEVICES = (Device(HOST_DEVICE, 2**34),)

@@ -101,7 +101,7 @@ JSON = st.recursive(
     st.none()
     | st.booleans()
     | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(st.characters(exclude_characters="\u2061\u2063")),
+    | st.text(st.characters(exclude_characters="\u2061\u2063", exclude_categories=["Cs"])),
     lambda inner: (
         st.lists(inner, max_size=4)
         | st.dictionaries(st.sampled_from(["role", "content", "text", "reasoning", "x"]), inner, max_size=4)

@@ -14,7 +14,7 @@ from typing import Final
 
 from llm_router.config.schema import Key
 from llm_router.config.values import hashed
-from llm_router.host.road import Visitor, open_guard
+from llm_router.host.road.road import Visitor, open_guard
 from llm_router.wire.errors import Fault
 from llm_router.wire.heads import Headers, value_of
 

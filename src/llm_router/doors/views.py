@@ -15,7 +15,7 @@ from llm_router.core.instance import LOADING, State
 from llm_router.core.snapshot import InstanceView, ModelView, Snapshot
 from llm_router.core.words import HOST_DEVICE, DeviceId
 from llm_router.formats.recognise import Recognised
-from llm_router.host.gpus import Gauge
+from llm_router.host.machine.gpus import Gauge
 
 Json = dict[str, Any]
 

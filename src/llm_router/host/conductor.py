@@ -33,10 +33,10 @@ from llm_router.core.words import (
     Settings,
     TicketId,
 )
+from llm_router.host.crew.performances import Crew, Performances
 from llm_router.host.desk import Exchange, Lease, Waiter, Wish
 from llm_router.host.journal import Journal
-from llm_router.host.performances import Crew, Performances
-from llm_router.host.tasks import Tasks
+from llm_router.host.machine.tasks import Tasks
 
 log = logging.getLogger(__name__)
 

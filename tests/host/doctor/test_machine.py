@@ -11,7 +11,7 @@ import pytest
 from llm_router.core.words import DeviceId
 from llm_router.host.doctor import machine
 from llm_router.host.doctor.findings import Level
-from llm_router.host.gpus import Gauge, Gpu
+from llm_router.host.machine.gpus import Gauge, Gpu
 
 
 class Card:

@@ -17,7 +17,7 @@ from fakes.children import SMALL, Bench
 from fakes.leftovers import nobody_below
 from llm_router.core.words import InstanceId
 from llm_router.engines.engine import FileToWrite, Launch
-from llm_router.host import processes
+from llm_router.host.machine import processes
 from llm_router.host.supervisors import launching
 from llm_router.host.supervisors.child import ChildSupervisor
 from llm_router.host.supervisors.supervisor import Exit, SupervisorError

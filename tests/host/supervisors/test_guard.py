@@ -15,7 +15,7 @@ import pytest
 from fakes.children import SMALL, Bench
 from fakes.leftovers import nobody_below
 from llm_router.engines.engine import Launch
-from llm_router.host import processes
+from llm_router.host.machine import processes
 from llm_router.host.supervisors import guard, launching
 from llm_router.host.supervisors.records import Folder
 from llm_router.host.supervisors.supervisor import Exit, Handle

@@ -15,7 +15,7 @@ from llm_router.host.install import doing
 from llm_router.host.install.deeds import Account, Enabled, File, Folder, Running
 from llm_router.host.install.ledger import Ledger
 from llm_router.host.install.machine import InstallError
-from llm_router.host.ports import held_by
+from llm_router.host.machine.ports import held_by
 from support.installing import PLACES, SHELF, Tree, ask, changes, command, prepared, shelf, tree, units
 from support.router import until
 

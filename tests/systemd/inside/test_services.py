@@ -16,7 +16,7 @@ import pytest
 from fakes.leftovers import nobody_below
 from llm_router.core.words import InstanceId
 from llm_router.engines.engine import Edit, Launch, Somewhere
-from llm_router.host.logs import LogTail
+from llm_router.host.machine.logs import LogTail
 from llm_router.host.supervisors import packaging
 from llm_router.host.supervisors.manager import Manager, RefusedError
 from llm_router.host.supervisors.service import ServiceSupervisor

@@ -17,7 +17,7 @@ import uvloop
 from fakes.leftovers import nobody_below
 from llm_router.core.words import InstanceId
 from llm_router.engines.engine import FileToWrite, Launch
-from llm_router.host.logs import LogTail
+from llm_router.host.machine.logs import LogTail
 from llm_router.host.supervisors import units
 from llm_router.host.supervisors.manager import Manager
 from llm_router.host.supervisors.supervisor import Exit, Handle, SupervisorError

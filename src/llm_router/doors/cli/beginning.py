@@ -12,7 +12,7 @@ from llm_router.doors.cli.exits import CommandError, Exit
 
 if TYPE_CHECKING:
     from llm_router.formats.recognise import Recognised
-    from llm_router.host.gpus import Gpu
+    from llm_router.host.machine.gpus import Gpu
 
 
 def init(
@@ -45,7 +45,7 @@ def init(
     from llm_router.config.problems import ConfigError
     from llm_router.doors.cli.configuring import mistakes
     from llm_router.host import config_edit, config_files, installations
-    from llm_router.host.gpus import Gauge
+    from llm_router.host.machine.gpus import Gauge
 
     asking = not yes and not json
     if asking and not _is_somebody_there():

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def configured(config: "Config", model: str) -> dict[str, Any]:
     """What the configuration and the files tell of a model, for programs; ``show`` prints it for people."""
     from llm_router.config.proposal import describe
-    from llm_router.host.gpus import Gauge
+    from llm_router.host.machine.gpus import Gauge
     from llm_router.host.portrait import hide_options, portray
 
     found = portray(config, model, len(Gauge().gpus))

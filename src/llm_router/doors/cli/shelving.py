@@ -106,7 +106,7 @@ def scan(
     from llm_router.config import proposal
     from llm_router.host import config_edit, installations
     from llm_router.host import scan as scanning
-    from llm_router.host.gpus import Gauge
+    from llm_router.host.machine.gpus import Gauge
 
     if not folder.is_dir():
         raise CommandError(f"cannot scan {folder}: there is no such folder", Exit.usage)

@@ -8,9 +8,9 @@ from llm_router.config.load import Config
 from llm_router.host import state
 from llm_router.host.doctor import machine, models, running, service
 from llm_router.host.doctor.findings import Finding
-from llm_router.host.gpus import Gauge
 from llm_router.host.install import layout as places
 from llm_router.host.install import reach
+from llm_router.host.machine.gpus import Gauge
 
 
 @dataclass(frozen=True, slots=True)

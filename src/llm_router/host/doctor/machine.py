@@ -14,7 +14,7 @@ import psutil
 
 from llm_router.core.words import AMD
 from llm_router.host.doctor.findings import Finding, fail, ok, warn
-from llm_router.host.gpus import Gauge
+from llm_router.host.machine.gpus import Gauge
 
 #: Logs and history stop growing well below this; a disk with less is full tomorrow, in bytes.
 SPARE: Final = 1024**3

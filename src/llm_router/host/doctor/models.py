@@ -9,10 +9,12 @@ from llm_router.config import shelf
 from llm_router.config.load import Config
 from llm_router.config.problems import ConfigError
 from llm_router.engines.engine import Need
-from llm_router.host import config_files, installations, ports, prechecks
+from llm_router.host import config_files, installations
+from llm_router.host.crew import prechecks
 from llm_router.host.doctor.findings import Finding, fail, ok, warn
 from llm_router.host.install import machine, reach
-from llm_router.host.programs import find_program
+from llm_router.host.machine import ports
+from llm_router.host.machine.programs import find_program
 
 #: A compiled program prints its version at once; what does not is no program to ask (seconds).
 _VERSION_LIMIT_S: Final = 10.0

@@ -22,13 +22,13 @@ import msgspec
 
 from llm_router.core.words import InstanceId
 from llm_router.engines.engine import Launch
-from llm_router.host import processes
+from llm_router.host.machine import processes
+from llm_router.host.machine.tasks import Tasks
 from llm_router.host.supervisors import launching
 from llm_router.host.supervisors.environment import engine_environment
 from llm_router.host.supervisors.records import VERSION, Birth, Folder, LaunchRecord, RecordError, Shelf, model_of
 from llm_router.host.supervisors.supervisor import Exit, Handle, SupervisorError
 from llm_router.host.supervisors.sweeping import aftermath, survivors
-from llm_router.host.tasks import Tasks
 
 log = logging.getLogger(__name__)
 

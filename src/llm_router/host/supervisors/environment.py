@@ -7,7 +7,7 @@ and what systemd says to the router's own unit. This file knows names of variabl
 
 from collections.abc import Mapping
 
-from llm_router.host.processes import MARKER
+from llm_router.host.machine.processes import MARKER
 
 #: The router's own, by prefix.
 _OURS = ("LLM_ROUTER_", "ROUTER_")

@@ -19,7 +19,7 @@ from typing import Final
 import msgspec
 
 from llm_router.engines.engine import FileToWrite, Launch
-from llm_router.host import processes
+from llm_router.host.machine import processes
 from llm_router.host.supervisors.records import Birth, Folder
 
 _GUARD: Final = Path(__file__).with_name("guard.py")

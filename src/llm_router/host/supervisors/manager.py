@@ -12,10 +12,10 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from llm_router.host.machine.tasks import Tasks
 from llm_router.host.supervisors.dbus import Bus, BusLostError, CallError
 from llm_router.host.supervisors.supervisor import SupervisorError
 from llm_router.host.supervisors.units import UnitState, object_path, read_state
-from llm_router.host.tasks import Tasks
 
 log = logging.getLogger(__name__)
 

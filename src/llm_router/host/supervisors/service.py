@@ -20,7 +20,8 @@ import msgspec
 
 from llm_router.core.words import InstanceId
 from llm_router.engines.engine import Edit, Launch, Somewhere
-from llm_router.host import processes
+from llm_router.host.machine import processes
+from llm_router.host.machine.tasks import Tasks
 from llm_router.host.service import installation
 from llm_router.host.supervisors import preparing
 from llm_router.host.supervisors.journal_log import JournalLog
@@ -29,7 +30,6 @@ from llm_router.host.supervisors.records import VERSION, Birth, Folder, LaunchRe
 from llm_router.host.supervisors.runs import UnitRecord, UnitRun, cgroup_pids, read_unit, write_unit
 from llm_router.host.supervisors.supervisor import Exit, Handle, SupervisorError
 from llm_router.host.supervisors.units import UnitState
-from llm_router.host.tasks import Tasks
 
 log = logging.getLogger(__name__)
 

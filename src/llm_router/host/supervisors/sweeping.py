@@ -9,7 +9,7 @@ import logging
 import signal
 import time
 
-from llm_router.host import processes
+from llm_router.host.machine import processes
 from llm_router.host.supervisors.records import Folder, RecordError
 from llm_router.host.supervisors.supervisor import Exit, SupervisorError
 

@@ -22,7 +22,8 @@ import msgspec
 
 from llm_router.core.words import InstanceId
 from llm_router.engines.engine import Launch
-from llm_router.host import processes
+from llm_router.host.machine import processes
+from llm_router.host.machine.tasks import Tasks
 from llm_router.host.supervisors import launching, packaging, units
 from llm_router.host.supervisors.commandline import checked_argv
 from llm_router.host.supervisors.dbus import variant
@@ -32,7 +33,6 @@ from llm_router.host.supervisors.records import VERSION, Birth, Folder, LaunchRe
 from llm_router.host.supervisors.runs import UnitRecord, UnitRun, read_unit, write_unit
 from llm_router.host.supervisors.supervisor import Exit, Handle, SupervisorError
 from llm_router.host.supervisors.units import UnitState
-from llm_router.host.tasks import Tasks
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""What happens to one instance: checked, started, proved, watched, put to sleep, stopped, taken over."""

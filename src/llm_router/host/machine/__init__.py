@@ -1,0 +1,1 @@
+"""The machine as it is: processes, ports, logs, programs, memory and GPUs."""
