@@ -105,7 +105,10 @@ def test_what_cannot_be_a_word_is_refused(value: object) -> None:
 
 
 @given(
-    st.dictionaries(st.from_regex(r"[a-z][a-z-]{0,8}", fullmatch=True), st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])))
+    st.dictionaries(
+        st.from_regex(r"[a-z][a-z-]{0,8}", fullmatch=True),
+        st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])),
+    )
 )
 def test_texts_pass_unchanged(options: dict[str, str]) -> None:
     kept = {key: value for key, value in options.items() if key not in ("ts", "sizes")}
