@@ -36,6 +36,12 @@ def test_a_plain_account_with_engines_in_units_is_closed_in_most() -> None:
     } <= found
 
 
+def test_what_lies_in_tmp_is_not_hidden_from_the_service() -> None:
+    for path in (Path("/tmp/checkout/.venv/bin/python"), Path("/var/tmp/x/python")):
+        assert "PrivateTmp=no" in settings(unit.text(replace(SERVICE, python=path), SYSTEM))
+    assert "PrivateTmp=yes" in settings(unit.text(replace(SERVICE, python=Path("/tmpfiles/python")), SYSTEM))
+
+
 def test_engines_as_children_may_write_and_die_alone() -> None:
     found = settings(unit.text(replace(SERVICE, engines="children"), SYSTEM))
     assert {"ProtectSystem=full", "OOMPolicy=continue"} <= found

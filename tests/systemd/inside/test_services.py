@@ -140,7 +140,9 @@ async def test_the_operators_stop_and_restart_are_noticed(bench: Bench) -> None:
         await asyncio.to_thread(systemctl, verb, UNIT)
         ended = await supervisor.watch(handle)
         assert not ended.asked
-        assert shown(UNIT, "ActiveState") == "inactive"
+        async with asyncio.timeout(30):
+            while shown(UNIT, "ActiveState") != "inactive":
+                await asyncio.sleep(0.01)
 
 
 async def test_the_next_router_takes_it_over_with_its_log(bench: Bench) -> None:

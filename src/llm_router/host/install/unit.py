@@ -68,11 +68,18 @@ def text(service: Service, layout: Layout) -> str:
         "RIGHTS": _RIGHTS if service.account == "root" else _NO_RIGHTS,
         "OOM": _OOM if service.engines == "children" else "",
         "SYSTEM": _system(service),
+        "PRIVATE_TMP": "no" if _needs_tmp(service, layout) else "yes",
         "NAMESPACES": _NAMESPACES if service.engines == "units" else "",
     }
     name = "llm-router.service" if layout.scope == "system" else "llm-router-user.service"
     raw = (files("llm_router.host.install") / "files" / name).read_text(encoding="utf-8")
     return re.sub(r"@([A-Z_]+)@", lambda found: filled[found[1]], raw)
+
+
+def _needs_tmp(service: Service, layout: Layout) -> bool:
+    """Whether the service would not find its own program, configuration or state in a /tmp of its own."""
+    needed = (service.python, service.config, layout.state)
+    return any(path.is_relative_to(tmp) for path in needed for tmp in ("/tmp", "/var/tmp"))  # noqa: S108 - compared only
 
 
 def _system(service: Service) -> str:
