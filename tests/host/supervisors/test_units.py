@@ -88,6 +88,12 @@ def test_a_state_is_read_from_the_bus_and_from_nothing() -> None:
     assert not read_state({"ExecStart": []}).runs
 
 
+def test_a_unit_between_the_halves_of_a_restart_runs() -> None:
+    nothing, something = [0, "/"], [42, "/org/freedesktop/systemd1/job/42"]
+    assert not read_state({"ActiveState": "inactive", "Job": nothing}).runs
+    assert read_state({"ActiveState": "inactive", "Job": something}).runs
+
+
 def test_a_transient_unit_keeps_its_words_and_shows_no_variables() -> None:
     given = units.transient(
         description="d", argv=("/bin/x", "$HOME"), folder="/", environment="/s/environment", log="/s/log"

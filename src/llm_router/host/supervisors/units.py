@@ -31,7 +31,8 @@ class UnitState:
 
     ``code`` is waitid's (1 exited, 2 killed, 3 dumped core; 0 not ended) and ``status`` goes with it.
     ``main_pid`` is 0 once that process has ended, ``last_pid`` still names it. ``argv`` is its first ExecStart;
-    ``folder`` its working directory.
+    ``folder`` its working directory. ``queued``: a job of it is under way or waits; between the two halves of a
+    restart that is all that tells of the second.
     """
 
     load: str = "not-found"
@@ -48,11 +49,12 @@ class UnitState:
     restart: str = "no"
     argv: tuple[str, ...] = ()
     folder: str = ""
+    queued: bool = False
 
     @property
     def runs(self) -> bool:
         """Whether something of it lives, or comes back by itself."""
-        return self.active not in ("inactive", "failed")
+        return self.queued or self.active not in ("inactive", "failed")
 
     @property
     def waits_to_restart(self) -> bool:
@@ -89,6 +91,7 @@ def read_state(properties: Mapping[str, Any]) -> UnitState:
         restart=properties.get("Restart", "no"),
         argv=tuple(commands[0][1]),
         folder=properties.get("WorkingDirectory", "").lstrip("!"),
+        queued=bool(properties.get("Job", [0])[0]),
     )
 
 
