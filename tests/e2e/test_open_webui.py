@@ -134,3 +134,4 @@ def test_the_tries_of_a_library_meet_the_same_load(tmp_path: Path, shelf: Callab
         with openai.OpenAI(base_url=f"{router.url}/v1", api_key="x", max_retries=8) as sdk:
             answer = sdk.chat.completions.create(model="beta", messages=[{"role": "user", "content": "Who are you?"}])
         assert answer.choices[0].message.content == says("beta")
+        assert starts(router) == 2

@@ -22,7 +22,7 @@ from llm_router.demo.tinymodel import write_model
 Json = dict[str, Any]
 
 #: A model that loads at once, and one whose load takes long enough to be seen and left.
-QUICK_MB, SLOW_MB = 0, 300
+QUICK_MB, SLOW_MB = 0, 120
 
 
 def says(name: str) -> str:
