@@ -5,6 +5,7 @@ sentence that names the cause and the remedy.
 """
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -109,6 +110,8 @@ def _log_to_stderr(level: str) -> None:
 
 
 def _run(router: "Router", opened: Opened) -> int:
+    # One that comes too early is no reason to end: what it asks to be read is read now anyway.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     for warning in router.config.warnings:
         log.warning("%s", warning)
     try:
@@ -192,6 +195,8 @@ class Router:
         serving = self._tasks.spawn("serve", self._server.serve(sockets=bound))
         while not self._server.started and not serving.done():
             await asyncio.sleep(0.005)
+        # What is there now stays to the end; the collector need not look at it again and again.
+        gc.freeze()
         self._tasks.spawn("watch the configuration", self._watch_files())
         opened(self._address)
         waiting = self._tasks.spawn("wait for a signal", asked.wait())

@@ -1,6 +1,8 @@
 """Commands that run a router in this process: ``serve`` and ``demo``."""
 
+import gc
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated
 
 import typer
@@ -22,10 +24,10 @@ def serve(
     ] = None,
 ) -> None:
     """Run the router in front of the configured models, until Ctrl-C or SIGTERM."""
-    from llm_router import app
+    _check_level(log_level)
+    app = _the_app()
     from llm_router.config.problems import ConfigError
 
-    _check_level(log_level)
     try:
         code = app.serve(config, host=host, port=port, log_level=log_level)
     except ConfigError as error:
@@ -43,9 +45,17 @@ def demo(
     ] = None,
 ) -> None:
     """Run a router in front of tiny models of its own on a real llama.cpp; needs no GPU and no configuration."""
-    from llm_router import app
+    raise typer.Exit(_the_app().demo(models=models, port=port, folder=folder))
 
-    raise typer.Exit(app.demo(models=models, port=port, folder=folder))
+
+def _the_app() -> ModuleType:
+    """The application, imported now. Nothing of an import is garbage, and to look for some takes a fifth of its time."""
+    gc.disable()
+    try:
+        from llm_router import app
+    finally:
+        gc.enable()
+    return app
 
 
 def _check_level(level: str | None) -> None:

@@ -105,7 +105,8 @@ def become(task: dict[str, Any], guard: int, report: int) -> NoReturn:
         if os.getppid() != guard:
             os._exit(127)  # the guard ended between the fork and the prctl, so the kernel will not tell us
         signal.set_wakeup_fd(-1)
-        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ):
+        # All of them: a shell that starts the router in the background has some ignored, and that is inherited.
+        for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
             signal.signal(number, signal.SIG_DFL)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(2, 1)
