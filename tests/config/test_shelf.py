@@ -1,6 +1,5 @@
-import dataclasses
-
 import pytest
+from msgspec import structs
 
 from llm_router.config import shelf
 from llm_router.config.load import Config, parse
@@ -24,7 +23,7 @@ def test_the_defaults_of_the_file_are_those_of_the_scheduler() -> None:
 
 
 def test_every_setting_of_the_scheduler_can_be_written() -> None:
-    fields = dataclasses.fields(Settings)
+    fields = structs.fields(Settings)
     names = {field.name: field.name.removesuffix("_s") for field in fields}
     text = "scheduler:\n" + "".join(f"  {name}: {40 + n}\n" for n, name in enumerate(names.values()))
     found = shelf.settings(config(text))
@@ -37,7 +36,7 @@ def test_a_model_for_the_scheduler() -> None:
     )
     found = model(text)
     revision = found.revision
-    assert dataclasses.replace(found, revision="") == dataclasses.replace(
+    assert structs.replace(found, revision="") == structs.replace(
         Model(name=found.name, needs=Needs(None, Footprint(2 * GIB)), pin=True, preload=True, default=True),
         idle_s=300.0,
         priority=3,

@@ -6,12 +6,12 @@ with ``<``, ``=`` and ``.`` are the answers: commands, the notice, and the ticks
 ``pytest tests/stories --rewrite-stories`` writes them anew: read the diff.
 """
 
-from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from msgspec import convert
+from msgspec.structs import asdict, fields, replace
 
 from llm_router.core.commands import Command
 from llm_router.core.events import Adopted, Configured, Event, Ticked

@@ -1,6 +1,6 @@
 """Everything that can happen, as the scheduler is told it. Past tense; frozen; nothing else goes in."""
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from llm_router.core.words import (
     Device,
@@ -16,8 +16,11 @@ from llm_router.core.words import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Configured:
+class _Happened(Struct, frozen=True, omit_defaults=True, tag_field="event"):
+    """What all events have: a journal writes only what says more than a default does."""
+
+
+class Configured(_Happened, frozen=True):
     """A configuration is in force (the first one, or a reload). Unchanged models keep running."""
 
     models: tuple[Model, ...]
@@ -25,8 +28,7 @@ class Configured:
     settings: Settings = Settings()
 
 
-@dataclass(frozen=True, slots=True)
-class Arrived:
+class Arrived(_Happened, frozen=True):
     """A request asks for a model. ``patience_s`` ``None``: as long as the settings allow.
 
     ``keep_s`` is a wish: how long the model stays, if nobody needs its room, after this request instead of its own
@@ -42,15 +44,13 @@ class Arrived:
     keep_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Withdrawn:
+class Withdrawn(_Happened, frozen=True):
     """The client of a waiting ticket left."""
 
     ticket: TicketId
 
 
-@dataclass(frozen=True, slots=True)
-class Progressed:
+class Progressed(_Happened, frozen=True):
     """Bytes of these leases' answers moved since the last report: all that moved, in one event.
 
     Told one by one, the first report would let the others be judged by what was known before.
@@ -60,31 +60,27 @@ class Progressed:
     others: tuple[TicketId, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Released:
+class Released(_Happened, frozen=True):
     """A lease ended, by whatever road: exactly one for each grant."""
 
     ticket: TicketId
     outcome: Outcome = Outcome.done
 
 
-@dataclass(frozen=True, slots=True)
-class Checked:
+class Checked(_Happened, frozen=True):
     """The pre-checks of a start are done (R14); ``failure`` ``None`` means that it may be tried."""
 
     instance: InstanceId
     failure: Failure | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
+class Started(_Happened, frozen=True):
     """The process of the instance lives; it has not answered yet."""
 
     instance: InstanceId
 
 
-@dataclass(frozen=True, slots=True)
-class LoadProgressed:
+class LoadProgressed(_Happened, frozen=True):
     """News of a start or a wake: a phase in words, 0-100 %, and the seconds that are probably left."""
 
     instance: InstanceId
@@ -93,84 +89,73 @@ class LoadProgressed:
     left_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Proved:
+class Proved(_Happened, frozen=True):
     """The instance made a token as the right model: it may be granted. ``measured`` is what it takes."""
 
     instance: InstanceId
     measured: Footprint | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class StartFailed:
+class StartFailed(_Happened, frozen=True):
     """The start (or its proof) failed. The process may still live: it must be stopped."""
 
     instance: InstanceId
     failure: Failure
 
 
-@dataclass(frozen=True, slots=True)
-class Exited:
+class Exited(_Happened, frozen=True):
     """The engine's main process ended without being asked. What it left behind is not swept yet."""
 
     instance: InstanceId
     failure: Failure
 
 
-@dataclass(frozen=True, slots=True)
-class Gone:
+class Gone(_Happened, frozen=True):
     """The instance is truly gone: no process, port refused, memory back except on the ``dirty`` devices."""
 
     instance: InstanceId
     dirty: frozenset[DeviceId] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Cleaned:
+class Cleaned(_Happened, frozen=True):
     """The memory of a dirty device is back."""
 
     device: DeviceId
 
 
-@dataclass(frozen=True, slots=True)
-class Parked:
+class Parked(_Happened, frozen=True):
     """The engine sleeps: its memory is freed, its process lives."""
 
     instance: InstanceId
 
 
-@dataclass(frozen=True, slots=True)
-class ParkFailed:
+class ParkFailed(_Happened, frozen=True):
     """The engine would not sleep."""
 
     instance: InstanceId
 
 
-@dataclass(frozen=True, slots=True)
-class Woken:
+class Woken(_Happened, frozen=True):
     """The parked engine is awake and made a token."""
 
     instance: InstanceId
 
 
-@dataclass(frozen=True, slots=True)
-class WakeFailed:
+class WakeFailed(_Happened, frozen=True):
     """The parked engine would not wake."""
 
     instance: InstanceId
     failure: Failure
 
 
-@dataclass(frozen=True, slots=True)
-class Sickened:
+class Sickened(_Happened, frozen=True):
     """The instance answers its health check but fails its requests (R27): drain it and start another."""
 
     instance: InstanceId
     failure: Failure
 
 
-@dataclass(frozen=True, slots=True)
-class Adopted:
+class Adopted(_Happened, frozen=True):
     """A running engine of an earlier router was found; it takes part once it is proved."""
 
     instance: InstanceId
@@ -178,37 +163,32 @@ class Adopted:
     devices: tuple[DeviceId, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class UnloadAsked:
+class UnloadAsked(_Happened, frozen=True):
     """An operator wants the model out of memory: drained, then stopped."""
 
     model: ModelName
 
 
-@dataclass(frozen=True, slots=True)
-class PinAsked:
+class PinAsked(_Happened, frozen=True):
     """An operator pins or unpins the model until the next reload."""
 
     model: ModelName
     pin: bool
 
 
-@dataclass(frozen=True, slots=True)
-class ForgiveAsked:
+class ForgiveAsked(_Happened, frozen=True):
     """An operator wants the remembered failures of the model forgotten: the next request tries again."""
 
     model: ModelName
 
 
-@dataclass(frozen=True, slots=True)
-class ShutdownAsked:
+class ShutdownAsked(_Happened, frozen=True):
     """The router ends. No new grants; leases finish; engines are stopped unless they are to be kept."""
 
     keep_engines: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Ticked:
+class Ticked(_Happened, frozen=True):
     """The deadline came."""
 
 

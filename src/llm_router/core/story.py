@@ -5,12 +5,14 @@ It does not know where lines are kept, nor what any of them means.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import MISSING, Field, dataclass, fields
-from json import JSONDecodeError, JSONDecoder, JSONEncoder, dumps, loads
+from dataclasses import dataclass
+from json import JSONDecodeError, JSONDecoder, dumps, loads
 from re import compile as pattern
 from typing import Any, Final, get_args
 
 from msgspec import ValidationError, convert, to_builtins
+from msgspec.json import Encoder
+from msgspec.structs import fields
 
 from llm_router.core.commands import Command
 from llm_router.core.events import Event
@@ -20,13 +22,7 @@ _EVENTS: Final[dict[str, type]] = {kind.__name__: kind for kind in get_args(Even
 _COMMANDS: Final[dict[str, type]] = {kind.__name__: kind for kind in get_args(Command)}
 _BARE: Final = pattern(r"[^\s\"{}\[\],=]+")
 _DECODER: Final = JSONDecoder()
-#: One encoder for all lines: a call of ``dumps`` with these habits would make a new one each time.
-_ENCODE: Final = JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-_Fields = tuple[tuple[str, bool, Any], ...]
-#: Name, whether it must be there, and default of each field, by class.
-_FIELDS: Final[dict[type, _Fields]] = {}
-#: Values that are written as they are.
-_PLAIN_TYPES: Final = frozenset({str, int, float, bool, type(None)})
+_encode: Final = Encoder(order="deterministic").encode
 
 
 class StoryError(ValueError):
@@ -49,10 +45,9 @@ class Line:
 
 def write_json(at: float, what: Event | Command, *, again: bool = False) -> str:
     """One line of JSON without its line end, e.g. ``{"at": 1.5, "event": "Withdrawn", "ticket": 7}``."""
-    name = type(what).__name__
-    kind = "event" if name in _EVENTS else "command"
-    mark = {"again": True} if again else {}
-    return _ENCODE({"at": at, **mark, kind: name, **_said(what)})
+    mark = '"again":true,' if again else ""
+    # Its first field is the tag: "event" or "command", and its name.
+    return f'{{"at":{at!r},{mark}{_encode(what).decode()[1:]}'
 
 
 def read_json(line: str) -> Line:
@@ -68,12 +63,12 @@ def read_json(line: str) -> Line:
 
 def write_text(what: Event | Command) -> str:
     """One readable line, e.g. ``Arrived 7 qwen caller=ann``: what must be there in order, the rest by name."""
-    said = _said(what)
+    said: dict[str, Any] = to_builtins(what, order="deterministic")
     words = [type(what).__name__]
     for field in fields(what):
         if field.name in said:
             word = _word(said[field.name])
-            words.append(word if _is_needed(field) else f"{field.name}={word}")
+            words.append(word if field.required else f"{field.name}={word}")
     return " ".join(words)
 
 
@@ -83,7 +78,7 @@ def read_text(text: str) -> Event | Command:
     kind = _EVENTS.get(name) or _COMMANDS.get(name)
     if kind is None:
         raise StoryError(f"cannot read {text!r}: there is no event or command {name!r}")
-    needed = [field.name for field in fields(kind) if _is_needed(field)]
+    needed = [field.name for field in fields(kind) if field.required]
     said: dict[str, Any] = {}
     try:
         for key, value in _words(rest):
@@ -131,42 +126,11 @@ def replay(lines: Iterable[str], policy: Callable[[], Policy] = Scheduler) -> It
         yield "the last line was cut off and is left out"
 
 
-def _is_needed(field: "Field[Any]") -> bool:
-    return field.default is MISSING and field.default_factory is MISSING
-
-
-def _said(what: Any) -> dict[str, Any]:
-    """The fields as plain values, without those that say nothing beyond their default."""
-    said = {}
-    kind = type(what)
-    for name, needed, default in _FIELDS.get(kind) or _fields_of(kind):
-        value = getattr(what, name)
-        if needed or value != default:
-            said[name] = value if type(value) in _PLAIN_TYPES else _plain(value)
-    return said
-
-
-def _fields_of(kind: type) -> _Fields:
-    """Kept for the next time: every request writes two events."""
-    found = _FIELDS[kind] = tuple((field.name, _is_needed(field), field.default) for field in fields(kind))
-    return found
-
-
-def _plain(value: Any) -> Any:
-    if hasattr(value, "__dataclass_fields__"):
-        return _said(value)
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, frozenset):
-        return sorted(value)
-    return to_builtins(value)
-
-
 def _word(value: Any) -> str:
     """A value as it stands in a readable line; quoted only where it would not be read back otherwise."""
     if isinstance(value, str):
         return value if _BARE.fullmatch(value) and not _looks_like_json(value) else dumps(value, ensure_ascii=False)
-    if isinstance(value, list) and all(isinstance(item, str) and _BARE.fullmatch(item) for item in value):
+    if isinstance(value, list | tuple) and all(isinstance(item, str) and _BARE.fullmatch(item) for item in value):
         return f"[{','.join(value)}]" if not any(_looks_like_json(item) for item in value) else dumps(value)
     return dumps(value, ensure_ascii=False)
 

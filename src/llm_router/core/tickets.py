@@ -7,13 +7,13 @@ operation on a queue costs no more than a search by halves, so that ten thousand
 from bisect import bisect_left, insort
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llm_router.core.words import InstanceId, ModelName, TicketId
 
 
-@dataclass(frozen=True, slots=True)
-class Ticket:
+class Ticket(Struct, frozen=True):
     """One waiting request. ``expires`` is a moment, ``quiet`` the reading of the quiet clock at arrival."""
 
     id: TicketId
@@ -29,8 +29,7 @@ class Ticket:
     keep_s: float | None = None
 
 
-@dataclass(slots=True, eq=False)
-class Lease:
+class Lease(Struct, eq=False):
     """A granted request's hold on an instance, until its last byte."""
 
     ticket: TicketId

@@ -4,9 +4,10 @@ This file knows what the words mean and which values they may take. It knows not
 processes, and decides nothing.
 """
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final, NewType
+
+from msgspec import Struct
 
 ModelName = NewType("ModelName", str)
 #: One incarnation of an engine, e.g. ``qwen#8``; never used again.
@@ -21,24 +22,21 @@ HOST_DEVICE: Final = DeviceId("host")
 AMD: Final = "AMD-"
 
 
-@dataclass(frozen=True, slots=True)
-class Device:
+class Device(Struct, frozen=True, omit_defaults=True):
     """A piece of memory that instances share. ``total`` is in bytes."""
 
     id: DeviceId
     total: int
 
 
-@dataclass(frozen=True, slots=True)
-class Footprint:
+class Footprint(Struct, frozen=True, omit_defaults=True):
     """What an instance takes on each of its devices, in bytes: while it runs, and while it is parked."""
 
     per_device: int
     parked: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Needs:
+class Needs(Struct, frozen=True, omit_defaults=True):
     """Where a model can live.
 
     ``devices`` is a number of devices of the scheduler's choice, an explicit tuple, or ``None`` for all of
@@ -49,8 +47,7 @@ class Needs:
     footprint: Footprint | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Model:
+class Model(Struct, frozen=True, omit_defaults=True):
     """A name clients ask for, and what the scheduler must know of it. Times are in seconds.
 
     ``revision`` changes whenever the configuration of the model changes; remembered failures belong to a
@@ -72,8 +69,7 @@ class Model:
     wake_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(Struct, frozen=True, omit_defaults=True):
     """The scheduler's own rules (R10-R18). Times are in seconds, memory in bytes."""
 
     stall_s: float = 60.0
@@ -132,8 +128,7 @@ DETERMINISTIC: Final = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(Struct, frozen=True, omit_defaults=True):
     """One sentence that names the cause, and the last lines of the engine's log."""
 
     kind: FailureKind
@@ -159,8 +154,7 @@ class Reason(Enum):
     shutting_down = "shutting_down"
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(Struct, frozen=True, omit_defaults=True):
     """The answer to a ticket that will not be granted. ``retry_after_s`` ``None``: trying again is useless."""
 
     reason: Reason
@@ -202,8 +196,7 @@ class Stage(Enum):
     ready = "ready"
 
 
-@dataclass(frozen=True, slots=True)
-class Notice:
+class Notice(Struct, frozen=True, omit_defaults=True):
     """What a waiting client is told. Times are in seconds, ``percent`` is 0-100; ``None`` means not known.
 
     ``place`` is 1 for the first in line of its model's batch. ``ahead`` are the models that are served

@@ -9,8 +9,9 @@ import functools
 import hmac
 import ipaddress
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from llm_router.config.schema import Key
 from llm_router.config.values import hashed

@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Final
 
+from msgspec import structs
+
 from llm_router.core.words import Failure, FailureKind
 from llm_router.engines.engine import (
     Answer,
@@ -162,12 +164,12 @@ class Serviced:
             if failure.kind is FailureKind.key:
                 where = "asks for another key" if job.key else "asks for a key"
                 cause = f"{failure.cause} ({unit} {where}: write it as `key` at its backend)"
-                return replace(judged, failure=replace(failure, cause=cause))
+                return replace(judged, failure=structs.replace(failure, cause=cause))
             if failure.kind is not FailureKind.wrong_identity:
                 return judged
             if any_name and answer.status == 200:
                 return YES
             cause = f"{failure.cause} (by {unit}; if that is {job.model}, write its name as `model_name` at the model)"
-            return replace(judged, failure=replace(failure, cause=cause))
+            return replace(judged, failure=structs.replace(failure, cause=cause))
 
         return judge_identity

@@ -5,15 +5,15 @@ which may be called before ``arrive`` has returned. The desk knows nothing of HT
 scheduling.
 """
 
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from llm_router.core.words import EndReason, InstanceId, ModelName, Notice, Outcome, Refusal, TicketId
 from llm_router.wire.dialect import Dialect
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
+class Lease(Struct, frozen=True):
     """A granted request's hold on an instance. ``waited_s`` since arrival, of which ``loaded_s`` was a load."""
 
     ticket: TicketId
@@ -26,8 +26,7 @@ class Lease:
     loaded_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
+class Wish(Struct, frozen=True):
     """What a request asks for. ``keep_s``: how long the model should stay after the answer, ``inf`` for ever."""
 
     model: ModelName
@@ -38,8 +37,7 @@ class Wish:
     keep_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Exchange:
+class Exchange(Struct, frozen=True):
     """One request and its answer, as recorded. Times in seconds; tokens as the engine counted them.
 
     ``estimated`` marks a token count that is ours, not the engine's.

@@ -7,6 +7,8 @@ weather, whatever the scheduler does with it is its own affair.
 from dataclasses import dataclass, replace
 from random import Random
 
+from msgspec import structs
+
 from llm_router.core.commands import Check, Command, Grant, Park, Prove, Start, Stop, Wake
 from llm_router.core.events import (
     Arrived,
@@ -276,7 +278,7 @@ class Weather:
             case 3:
                 self._revision += 1
                 changed = tuple(
-                    replace(one, revision=str(self._revision)) if one is model else one for one in self.shelf.models
+                    structs.replace(one, revision=str(self._revision)) if one is model else one for one in self.shelf.models
                 )
                 self.shelf = replace(self.shelf, models=changed)
                 world.later(0.0, self.shelf.configured)

@@ -8,8 +8,9 @@ what it gives, and ends the body when it is ``done``.
 # ruff: noqa: ARG002  every kind of answer has the same methods, and not every kind needs the clock
 
 import re
-from dataclasses import dataclass, field
 from typing import Final, Protocol
+
+from msgspec import Struct, field
 
 from llm_router.wire import errors, sse
 from llm_router.wire.errors import Fault
@@ -25,8 +26,7 @@ CONTENT: Final = re.compile(
 _NOTABLE: Final = re.compile(rb'"(?:usage|timings|error)"')
 
 
-@dataclass(slots=True)
-class Terms:
+class Terms(Struct):
     """What both sides agreed on for one answer. Times in seconds.
 
     ``hide_usage``: the router asked for usage, the client did not. ``wants_usage``: the client did.

@@ -4,11 +4,11 @@ The engines describe it, the road applies it; this file only knows the words.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 
-@dataclass(frozen=True, slots=True)
-class Dialect:
+class Dialect(Struct, frozen=True):
     """How requests to this instance differ from what the client sent, and answers from what it expects.
 
     ``model_name`` is written into ``model`` (``None``: left as it is). ``headers`` are added (the key).

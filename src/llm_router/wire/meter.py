@@ -5,10 +5,10 @@ API, TabbyAPI's rates in it, and llama.cpp's ``timings``. Times are in seconds o
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
 import msgspec
+from msgspec import Struct
 
 #: Of a large answer only so much of its end is kept.
 TAIL: Final = 16 * 1024
@@ -17,8 +17,7 @@ _WHOLE: Final = 64 * 1024
 _MEASURABLE_S: Final = 0.01
 
 
-@dataclass(slots=True)
-class Meter:
+class Meter(Struct):
     """What is known of an answer so far. Counts are ``None`` until the engine tells them.
 
     ``events`` are the pieces with content that passed: a token each with nearly all engines, and the only

@@ -3,15 +3,15 @@
 It knows what there is to say. How a text looks is ``notices``' and ``lines``' business, how it travels a face's.
 """
 
-from dataclasses import dataclass
 from typing import Final, Protocol
+
+from msgspec import Struct
 
 from llm_router.core.words import Notice
 from llm_router.wire import lines, notices
 
 
-@dataclass(frozen=True, slots=True)
-class Speed:
+class Speed(Struct, frozen=True):
     """How fast an answer was. Times in seconds; ``estimated``: the count of tokens is the router's own."""
 
     tokens: int
@@ -64,8 +64,7 @@ class StatusWords:
         return notices.speed(speed.tokens, speed.seconds, speed.per_s, speed.estimated, speed.first_s)
 
 
-@dataclass(frozen=True, slots=True)
-class ClassicWords:
+class ClassicWords(Struct, frozen=True):
     """Lines that stay. ``limit_s`` is how long the model may load."""
 
     limit_s: float | None = None

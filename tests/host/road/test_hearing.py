@@ -1,9 +1,9 @@
 """What is understood of a request before anybody waits: its model, its key, its rules, its kind."""
 
 import json
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from fakes.backend import DONE, Talk, chunk
 from fakes.roadside import Reply, roadside
@@ -37,7 +37,7 @@ async def stream(talk: Talk) -> None:
 
 def visiting(**more: object) -> Guard:
     def guard(path: str, headers: Headers, peer: str) -> Visitor | Fault:
-        return replace(open_guard(path, headers, peer), **more)  # type: ignore[arg-type]
+        return replace(open_guard(path, headers, peer), **more)
 
     return guard
 

@@ -7,8 +7,9 @@ starts and stops what it is told to, and reports; it never decides whom.
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from llm_router.config import shelf
 from llm_router.config.load import Config

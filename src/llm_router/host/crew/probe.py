@@ -7,8 +7,10 @@ or a failure with its cause. It starts and stops nothing. All that it sees of th
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
+
+from msgspec.structs import replace
 
 from llm_router.core.words import Failure, FailureKind
 from llm_router.engines.engine import Answer, Ended, Engine, Job, Judgement, Question, Step, Verdict

@@ -6,8 +6,9 @@ knows neither when anybody should sleep nor what becomes of an engine that would
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from llm_router.core.words import Failure, FailureKind
 from llm_router.engines.engine import parking_of

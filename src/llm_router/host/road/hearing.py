@@ -5,7 +5,8 @@ refuses to know connections and answers: what follows from a hearing is the exch
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llm_router.core.words import ModelName
 from llm_router.host.desk import Desk, Lease, Wish
@@ -35,8 +36,7 @@ class UnusableError(BadRequestError):
         self.fault = fault
 
 
-@dataclass(frozen=True, slots=True)
-class Asking:
+class Asking(Struct, frozen=True):
     """What one engine is asked. ``answer`` is there at once where it need not be asked; then nothing else counts."""
 
     order: Order
@@ -47,8 +47,7 @@ class Asking:
     answer: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Hearing:
+class Hearing(Struct, frozen=True):
     """A request that was understood. ``path`` is what the engine is asked for, unless it must be interpreted.
 
     ``only`` is a request of Ollama's kind that wants a model loaded or unloaded and nothing else. ``patient``: it

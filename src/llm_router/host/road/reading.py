@@ -3,8 +3,9 @@
 It knows what was asked and of whom. It refuses to know when bytes come and where they go.
 """
 
-from dataclasses import dataclass
 from functools import partial
+
+from msgspec import Struct
 
 from llm_router.host.road.hearing import Asking
 from llm_router.wire.answer import Answer, Terms
@@ -14,8 +15,7 @@ from llm_router.wire.paths import Route
 from llm_router.wire.translated import Kept, TranslatedAnswer, Turn
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(Struct, frozen=True):
     """One asking and its circumstances. ``began`` is on the loop's clock, ``epoch`` makes a Unix time of that."""
 
     asking: Asking

@@ -7,8 +7,9 @@ import asyncio
 import itertools
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final, Protocol
+
+from msgspec import Struct
 
 from llm_router.host.desk import Desk
 from llm_router.host.road.upstream import Pools
@@ -20,8 +21,7 @@ from llm_router.wire.manners import Manners
 _SWEEP_S: Final = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(Struct, frozen=True):
     """Limits and habits of the road. Sizes in bytes, times in seconds.
 
     ``waiting_bytes`` bounds the bodies of all requests that are held at a time. ``head_s`` is the time for a
@@ -53,8 +53,7 @@ class Limits:
     trust_pages: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Visitor:
+class Visitor(Struct, frozen=True):
     """Who asks, as far as it was found out: a word for the history and the line, and a priority.
 
     ``models`` are the only ones it may use, ``None``: any. ``status`` is how it wants to be told of a wait, ``""``
