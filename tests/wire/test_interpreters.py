@@ -22,7 +22,7 @@ def test_a_raw_prompt_of_ollama_is_a_completion() -> None:
     assert made is not None
     assert made.order.route.path == b"/v1/completions"
     assert made.order.models == (("m", b"/v1/completions"),)
-    assert json.loads(made.body)["prompt"] == "<s>"
+    assert json.loads(made.content.body)["prompt"] == "<s>"
     told = json.loads(made.whole(SCENE, ANSWER, 105.0))
     assert (told["response"], told["load_duration"], told["total_duration"]) == ("yes", 10**9, 5 * 10**9)
 

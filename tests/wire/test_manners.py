@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from llm_router.wire.content import Content
 from llm_router.wire.manners import ClientManners, Manners, ModelManners
 from llm_router.wire.openai import Asked, read_json
 
@@ -32,7 +33,9 @@ def test_header_key_client_model_server_in_this_order(
 
 
 def chat(text: str, **more: object) -> Asked:
-    return read_json(json.dumps({"model": "m", "messages": [{"role": "user", "content": text}], **more}).encode())
+    return read_json(
+        Content(json.dumps({"model": "m", "messages": [{"role": "user", "content": text}], **more}).encode())
+    )
 
 
 PLAIN = ModelManners()

@@ -3,6 +3,7 @@ import json
 import pytest
 
 from llm_router.wire import order
+from llm_router.wire.content import Content
 from llm_router.wire.dialect import Dialect
 from llm_router.wire.errors import BadRequestError
 from llm_router.wire.order import Order
@@ -14,7 +15,7 @@ FORM = b'--B\r\ncontent-disposition: form-data; name="model"\r\n\r\nm\r\n--B--\r
 def read(path: bytes, body: bytes, kind: bytes = b"application/json", query: bytes = b"") -> Order:
     found = route(path)
     assert found is not None
-    return order.read(found, query, kind, body)
+    return order.read(found, query, kind, Content(body))
 
 
 def test_where_a_model_may_stand() -> None:
@@ -35,13 +36,13 @@ def test_a_chat_needs_a_body() -> None:
 def test_each_way_to_name_a_model_is_rewritten() -> None:
     dialect = Dialect(model_name="e m")
     found = read(b"/v1/embeddings", b'{"model":"m"}')
-    assert order.body_for(found, b'{"model":"m"}', dialect, "m", False) == b'{"model":"e m"}'
+    assert order.body_for(found, Content(b'{"model":"m"}'), dialect, "m", False) == b'{"model":"e m"}'
     found = read(b"/v1/audio/transcriptions", FORM, b"multipart/form-data; boundary=B")
-    assert order.body_for(found, FORM, dialect, "m", False) == FORM.replace(b"\r\nm\r\n", b"\r\ne m\r\n")
+    assert order.body_for(found, Content(FORM), dialect, "m", False) == FORM.replace(b"\r\nm\r\n", b"\r\ne m\r\n")
     found = read(b"/v1/audio/voices", b"", query=b"x=&model=m")
     assert order.target_for(found, b"/p", dialect, "m") == b"/p?x=&model=e%20m"
     found = read(b"/upstream/m/x", b'{"model":"m"}')
-    assert order.body_for(found, b'{"model":"m"}', dialect, "m", False) == b'{"model":"m"}'
+    assert order.body_for(found, Content(b'{"model":"m"}'), dialect, "m", False) == b'{"model":"m"}'
 
 
 def test_an_untouched_query_stays_as_it_came() -> None:
@@ -54,7 +55,7 @@ def test_joining_and_usage_are_asked_for_where_they_may_be() -> None:
     body = b'{"model":"m"}'
     found = read(b"/v1/chat/completions", body)
     assert order.may_join(found, dialect)
-    assert json.loads(order.body_for(found, body, dialect, "m", True)) == {
+    assert json.loads(order.body_for(found, Content(body), dialect, "m", True)) == {
         "model": "m",
         "stream": True,
         "stream_options": {"include_usage": True},
@@ -72,20 +73,20 @@ def test_only_what_the_engine_accepts_on_this_path_is_passed() -> None:
     dialect = Dialect(accepts={"/v1/chat/completions": frozenset({"model", "messages"})})
     body = b'{"model":"m","messages":[],"top_k":5,"brand_new":{}}'
     found = read(b"/v1/chat/completions", body)
-    assert json.loads(order.body_for(found, body, dialect, "m", False)) == {"model": "m", "messages": []}
+    assert json.loads(order.body_for(found, Content(body), dialect, "m", False)) == {"model": "m", "messages": []}
     whole = b'{"model":"m","messages":[]}'
-    assert order.body_for(read(b"/v1/chat/completions", whole), whole, dialect, "m", False) == whole
+    assert order.body_for(read(b"/v1/chat/completions", whole), Content(whole), dialect, "m", False) == whole
     other = b'{"model":"m","input":"x","top_k":5}'
-    assert order.body_for(read(b"/v1/embeddings", other), other, dialect, "m", False) == other
+    assert order.body_for(read(b"/v1/embeddings", other), Content(other), dialect, "m", False) == other
 
 
 def test_a_whole_answer_is_asked_for_its_usage_where_it_would_lack_it() -> None:
     body = b'{"model":"m"}'
     found = read(b"/v1/chat/completions", body)
-    asked = json.loads(order.body_for(found, body, Dialect(usage_whole=True), "m", False))
+    asked = json.loads(order.body_for(found, Content(body), Dialect(usage_whole=True), "m", False))
     assert asked == {"model": "m", "stream_options": {"include_usage": True}}
     embedding = read(b"/v1/embeddings", body)
-    assert order.body_for(embedding, body, Dialect(usage_whole=True), "m", False) == body
+    assert order.body_for(embedding, Content(body), Dialect(usage_whole=True), "m", False) == body
 
 
 @pytest.mark.parametrize("path", [b"/sleep", b"/%73leep", b"//sleep/"])

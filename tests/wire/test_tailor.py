@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_router.wire import lines
+from llm_router.wire.content import Content
 from llm_router.wire.errors import BadRequestError
 from llm_router.wire.manners import ModelManners
 from llm_router.wire.params import Rules, told
@@ -17,22 +18,23 @@ PLAIN = ModelManners()
 
 
 def changed(value: Any, manners: ModelManners = PLAIN, **more: Any) -> tuple[Any, str]:
-    body, changes = tailor(json.dumps(value).encode(), manners, **more)
-    return json.loads(body), told(changes)
+    content, changes = tailor(Content(json.dumps(value).encode()), manners, **more)
+    return json.loads(content.body), told(changes)
 
 
 def test_what_needs_no_change_is_the_same_object() -> None:
     body = b'{ "model":"m" ,\n "temperature": 1.0, "messages":[{"role":"user","content":"n_ctx and \\u00e9"}] }'
-    assert tailor(body, PLAIN) == (body, ())
-    assert tailor(body, PLAIN)[0] is body
-    assert tailor(bytearray(body), PLAIN)[0] == body
+    for content in (Content(body), Content(bytearray(body))):
+        same, changes = tailor(content, PLAIN)
+        assert same is content
+        assert changes == ()
 
 
 @pytest.mark.parametrize("name", ["num_ctx", "n_ctx", "ctx_size", "context_length", "max_seq_len", "max_model_len"])
 def test_no_client_changes_the_context(name: str) -> None:
     assert changed({"model": "m", name: 99}) == ({"model": "m"}, f"drop {name}")
     escaped = b'{"model":"m","%b":99}' % "".join(f"\\u{ord(letter):04x}" for letter in name).encode()
-    assert json.loads(tailor(escaped, PLAIN)[0]) == {"model": "m"}
+    assert json.loads(tailor(Content(escaped), PLAIN)[0].body) == {"model": "m"}
 
 
 def test_a_models_rules_are_applied_and_told() -> None:
@@ -49,8 +51,8 @@ def test_the_routers_own_lines_never_reach_a_model(ascii_only: bool) -> None:
     said = lines.before(lines.ready("m", 4.0), last=True) + "Hello" + lines.after(lines.footer(3, 1.0))
     history = [{"role": "assistant", "content": said}, {"role": "user", "content": "more"}]
     body = json.dumps({"model": "m", "messages": history}, ensure_ascii=ascii_only).encode()
-    out, changes = tailor(body, PLAIN)
-    assert json.loads(out)["messages"] == [{"role": "assistant", "content": "Hello"}, history[1]]
+    out, changes = tailor(Content(body), PLAIN)
+    assert json.loads(out.body)["messages"] == [{"role": "assistant", "content": "Hello"}, history[1]]
     assert changes == ()
 
 
@@ -72,8 +74,8 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"])) | st.sampled_from(["âš
 def test_cleaning_never_changes_other_text(texts: list[str], plain: bool) -> None:
     texts = [text for text in texts if not lines.has_marks(text.encode()) and lines.without_unmarked(text) == text]
     value = {"model": "m", "messages": [{"role": "assistant", "content": text} for text in texts]}
-    body = json.dumps(value).encode()
-    assert tailor(body, PLAIN, plain_lines=plain)[0] is body
+    content = Content(json.dumps(value).encode())
+    assert tailor(content, PLAIN, plain_lines=plain)[0] is content
 
 
 def test_user_messages_in_a_row_are_joined_where_that_is_wanted() -> None:
@@ -105,4 +107,4 @@ def test_another_model_is_written_in() -> None:
 
 def test_what_cannot_be_read_is_the_clients_fault() -> None:
     with pytest.raises(BadRequestError, match="as JSON"):
-        tailor(b'{"n_ctx":', PLAIN)
+        tailor(Content(b'{"n_ctx":'), PLAIN)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from fakes.backend import DONE, chunk, usage
 from llm_router.wire import faces, interpreters
 from llm_router.wire.answer import Terms
+from llm_router.wire.content import Content
 from llm_router.wire.dialect import Dialect
 from llm_router.wire.errors import BadRequestError, Fault
 from llm_router.wire.interpreters import Interpreter, Scene
@@ -34,7 +35,7 @@ def interpreter(path: str) -> Interpreter:
     if found.api is Api.ollama:
         made = interpreters.read_ollama(found, body)[1]
     else:
-        made = interpreters.needed(read(found, b"", b"application/json", body), body, CHATS_ONLY)
+        made = interpreters.needed(read(found, b"", b"application/json", Content(body)), Content(body), CHATS_ONLY)
     assert made is not None
     return made
 
@@ -159,7 +160,7 @@ def test_only_who_needs_it_is_interpreted(path: str, serves: set[str] | None, ne
     assert found is not None
     body = json.dumps({**BODIES["/v1/messages"], "input": "hi"}).encode()
     dialect = Dialect(serves=None if serves is None else frozenset(serves))
-    made = interpreters.needed(read(found, b"", b"application/json", body), body, dialect)
+    made = interpreters.needed(read(found, b"", b"application/json", Content(body)), Content(body), dialect)
     assert (made is not None) is needed
 
 
@@ -168,7 +169,7 @@ def test_what_cannot_be_translated_is_refused() -> None:
     assert found is not None
     body = b'{"model":"m","input":"x","previous_response_id":"r"}'
     with pytest.raises(BadRequestError, match="nothing is stored here"):
-        interpreters.needed(read(found, b"", b"application/json", body), body, CHATS_ONLY)
+        interpreters.needed(read(found, b"", b"application/json", Content(body)), Content(body), CHATS_ONLY)
 
 
 def test_a_name_may_have_ollamas_tag() -> None:

@@ -11,11 +11,11 @@ from typing import Final, Protocol
 
 from llm_router.wire import anthropic, ollama, ollama_answer, openai, paths, responses
 from llm_router.wire.anthropic_answer import MessageStream, message_answer
+from llm_router.wire.content import Body, Content
 from llm_router.wire.dialect import Dialect
 from llm_router.wire.foreign import Translated
 from llm_router.wire.ollama import Form
 from llm_router.wire.ollama_answer import OllamaStream
-from llm_router.wire.openai import Body
 from llm_router.wire.order import Order
 from llm_router.wire.paths import Api, Route
 from llm_router.wire.responses_answer import ResponseStream, response_answer
@@ -57,32 +57,32 @@ class Scene:
 
 @dataclass(frozen=True, slots=True)
 class Interpreter:
-    """One request. ``order`` and ``body`` are for the engine; ``dropped`` names what was left out.
+    """One request. ``order`` and ``content`` are for the engine; ``dropped`` names what was left out.
 
     ``answer`` is there at once where no engine has to be asked. ``whole`` may raise ``ValueError``; its second
     argument is a Unix time in seconds.
     """
 
     order: Order
-    body: Body
+    content: Content
     dropped: tuple[str, ...]
     stream: Callable[[Scene], Stream]
     whole: Callable[[Scene, bytes, float], bytes]
     answer: bytes | None = None
 
 
-def needed(order: Order, body: Body, dialect: Dialect) -> Interpreter | None:
+def needed(order: Order, content: Content, dialect: Dialect) -> Interpreter | None:
     """The interpreter for this engine, ``None`` if it speaks the client's API. Raises ``BadRequestError``."""
     path = order.route.path
     if dialect.serves is None or order.route.raw or path.decode("latin-1") in dialect.serves:
         return None
     match order.route.api:
         case Api.messages:
-            return _messages(body)
+            return _messages(content.body)
         case Api.responses:
-            return _responses(body)
+            return _responses(content.body)
         case _:
-            return _counting(order, body) if path == _COUNT else None
+            return _counting(order, content) if path == _COUNT else None
 
 
 def read_ollama(route: Route, body: Body) -> tuple[ollama.Asked, Interpreter | None]:
@@ -112,8 +112,9 @@ def _interpreter(
 ) -> Interpreter:
     route = paths.route(request.path.encode())
     assert route is not None
-    order = Order(route, openai.read_json(request.body), ((request.model, route.path),))
-    return Interpreter(order, request.body, request.dropped, stream, whole)
+    content = Content(request.body)
+    order = Order(route, openai.read_json(content), ((request.model, route.path),))
+    return Interpreter(order, content, request.dropped, stream, whole)
 
 
 def _messages(body: Body) -> Interpreter:
@@ -150,7 +151,7 @@ def _responses(body: Body) -> Interpreter:
     return _interpreter(asked.request, stream, whole)
 
 
-def _counting(order: Order, body: Body) -> Interpreter:
+def _counting(order: Order, content: Content) -> Interpreter:
     """No engine is asked: it could not count."""
 
     def stream(scene: Scene) -> Stream:
@@ -159,7 +160,7 @@ def _counting(order: Order, body: Body) -> Interpreter:
     def whole(scene: Scene, answer: bytes, now: float) -> bytes:  # noqa: ARG001
         return answer
 
-    return Interpreter(order, body, (), stream, whole, anthropic.estimate_tokens(body))
+    return Interpreter(order, content, (), stream, whole, anthropic.estimate_tokens(content.body))
 
 
 def _ollama_stream(form: Form, scene: Scene) -> Stream:

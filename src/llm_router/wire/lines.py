@@ -108,9 +108,10 @@ def after(line: str, *, marked: bool = True) -> str:
 def has_marks(text: bytes | bytearray) -> bool:
     """Whether this UTF-8 JSON may hold a marked line. Cheap; wrong only in saying yes.
 
-    A single byte is found a hundred times faster than a word, and most texts have not even the mark's first.
+    A single byte is found a hundred times faster than a word, and most texts have not even the mark's first. Words
+    of six bytes and more are searched in another way than shorter ones, which takes 1 ms for 2 MB (CPython 3.11).
     """
-    return (b"\xe2" in text and OPEN.encode() in text) or b"\\u2063" in text
+    return (b"\xe2" in text and OPEN.encode() in text) or b"u2063" in text
 
 
 def without(text: str) -> str:

@@ -4,15 +4,14 @@ This file knows JSON bodies in the manner of OpenAI. What it does not look at st
 refuses to judge fields that only the engine needs.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import Final
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final, TypeVar
 from urllib.parse import parse_qs
 
 import msgspec
 
+from llm_router.wire.content import Body, Content, Fields
 from llm_router.wire.errors import BadRequestError
-
-Body = bytes | bytearray
 
 #: Above this size a body is written anew without looking whether it must be: looking costs more.
 _SCAN_LIMIT: Final = 64 * 1024
@@ -26,37 +25,25 @@ class _Format(msgspec.Struct):
     type: str | None = None
 
 
-class _Peek(msgspec.Struct):
-    """Fields of any model request. Those that only tune an answer are raw, so that the engine judges them."""
-
-    model: str | None = None
-    stream: bool | None = None
-    stream_options: _StreamOptions | None = None
-    n: msgspec.Raw = msgspec.Raw()
-    best_of: msgspec.Raw = msgspec.Raw()
-    echo: msgspec.Raw = msgspec.Raw()
-    tools: msgspec.Raw = msgspec.Raw()
-    messages: msgspec.Raw = msgspec.Raw()
-    response_format: msgspec.Raw = msgspec.Raw()
-    text: msgspec.Raw = msgspec.Raw()
-    audio: msgspec.Raw = msgspec.Raw()
-    modalities: msgspec.Raw = msgspec.Raw()
-    grammar: msgspec.Raw = msgspec.Raw()
-    json_schema: msgspec.Raw = msgspec.Raw()
-    guided_json: msgspec.Raw = msgspec.Raw()
-    structured_outputs: msgspec.Raw = msgspec.Raw()
-
-
 class _Message(msgspec.Struct):
     role: str | None = None
     content: object = None
 
 
-_peek: Final = msgspec.json.Decoder(_Peek).decode
-_fields: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+T = TypeVar("T")
+
+_text: Final = msgspec.json.Decoder(str | None).decode
+_flag: Final = msgspec.json.Decoder(bool | None).decode
+_options: Final = msgspec.json.Decoder(_StreamOptions | None).decode
+_object: Final = msgspec.json.Decoder(Fields).decode
 _messages: Final = msgspec.json.Decoder(list[_Message]).decode
 _format: Final = msgspec.json.Decoder(_Format).decode
 _encode: Final = msgspec.json.encode
+
+#: Fields that make an answer one for a program or for the ear, if they say anything.
+_BOUND: Final = frozenset({"grammar", "json_schema", "guided_json", "structured_outputs", "audio"})
+_SHAPING: Final = _BOUND | {"modalities", "response_format", "text"}
+_NOTHING: Final = (b"", b"null")
 
 #: How the second line of Open WebUI's own prompts for titles, follow-ups and tags begins (its config.py).
 _TASKS: Final = ("Generate a concise", "Predict 3-5 useful", "Suggest 3-5 relevant", "Generate 1-3 broad")
@@ -91,26 +78,20 @@ class Asked(msgspec.Struct, frozen=True, gc=False):
     json: bool = False
 
 
-def read_json(body: Body) -> Asked:
+def read_json(content: Content) -> Asked:
     """What a JSON body asks for. Raises ``BadRequestError`` for what is not a JSON object or has wrong types."""
-    try:
-        peek = _peek(body)
-    except msgspec.ValidationError as error:
-        raise BadRequestError(f"cannot use the request's body: {error}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BadRequestError(f"cannot read the request's body as JSON: {error}", "invalid_json") from error
-    except RecursionError as error:
-        raise BadRequestError("cannot read the request's body: it is nested too deeply", "invalid_json") from error
-    options = peek.stream_options
-    choices = _count(peek.n)
+    fields = content.fields
+    streams = bool(_value(fields, "stream", _flag))
+    wishes = _value(fields, "stream_options", _options)
+    choices = _count(fields, "n")
     return Asked(
-        model=peek.model or "",
-        stream=bool(peek.stream),
-        wants_usage=options is not None and bool(options.include_usage),
+        model=_value(fields, "model", _text) or "",
+        stream=streams,
+        wants_usage=wishes is not None and bool(wishes.include_usage),
         choices=choices,
-        structured=_structured(peek),
-        joinable=choices == 1 and _count(peek.best_of) == 1 and bytes(peek.echo) in (b"", b"null", b"false"),
-        task=_looks_like_task(peek, body),
+        structured=not _SHAPING.isdisjoint(fields) and _is_structured(fields),
+        joinable=choices == 1 and _count(fields, "best_of") == 1 and _bytes(fields, "echo") in (b"", b"null", b"false"),
+        task=not streams and _looks_like_task(fields, content.body),
         json=True,
     )
 
@@ -126,42 +107,32 @@ def model_of_query(query: bytes) -> str:
 
 
 def rewrite(
-    body: Body, changes: Mapping[str, object], drop: Iterable[str] = (), keep: frozenset[str] | None = None
+    content: Content, changes: Mapping[str, object], drop: Iterable[str] = (), keep: frozenset[str] | None = None
 ) -> Body:
     """The body as the engine gets it: ``changes`` written, ``drop`` and all but ``keep`` left out, each key once.
 
     With nothing to change, the bytes are passed as they came if no second ``model`` can hide in them. A
     body whose every key counts once is what makes sure that the engine sees what the router read. Raises
-    ``BadRequestError`` for what only a closer look finds.
+    ``BadRequestError`` for what is no JSON object.
     """
-    drop = frozenset(drop)
-    plain = not changes and _plain(body)
-    if plain and not drop and keep is None:
+    body, fields = content.body, content.fields
+    dropped = fields.keys() & drop if drop else set()
+    if keep is not None:
+        dropped |= fields.keys() - keep
+    if not changes and not dropped and (_plain(body) or _is_exact(body, fields)):
         return body
-    fields = _open(body)
-    plain = plain or (not changes and _is_exact(body, fields))
-    dropped = (drop & fields.keys()) | (fields.keys() - keep if keep is not None else frozenset())
-    if plain and not dropped:
-        return body
-    for name in dropped:
-        del fields[name]
     out: dict[str, object] = {**fields, **changes}
+    for name in dropped - changes.keys():
+        del out[name]
     return _encode(out)
 
 
-def add_usage(body: Body) -> dict[str, object]:
+def add_usage(content: Content) -> dict[str, object]:
     """The change that asks the engine for usage in the stream, keeping the client's other stream options."""
-    raw = _open(body).get("stream_options")
+    raw = content.fields.get("stream_options")
     options = msgspec.json.decode(raw) if raw is not None else None
     kept = options if isinstance(options, dict) else {}
     return {"stream_options": {**kept, "include_usage": True}}
-
-
-def _open(body: Body) -> dict[str, msgspec.Raw]:
-    try:
-        return _fields(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadRequestError(f"cannot read the request's body as JSON: {error}", "invalid_json") from error
 
 
 def _plain(body: Body) -> bool:
@@ -176,31 +147,49 @@ def _is_exact(body: Body, fields: Mapping[str, msgspec.Raw]) -> bool:
     return len(body) == 1 + sum(lengths)
 
 
-def _count(raw: msgspec.Raw) -> int:
-    text = bytes(raw)
+def _value(fields: Fields, name: str, decode: Callable[[msgspec.Raw], T]) -> T | None:
+    """The value of a field that the router needs. Raises ``BadRequestError`` if it is of another type."""
+    raw = fields.get(name)
+    if raw is None:
+        return None
+    try:
+        return decode(raw)
+    except msgspec.ValidationError as error:
+        text, _, inside = f"{error}".partition(" - at `$")
+        raise BadRequestError(f"cannot use the request's body: {text} - at `$.{name}{inside or '`'}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadRequestError(f"cannot read the request's body as JSON: {error}", "invalid_json") from error
+
+
+def _bytes(fields: Fields, name: str) -> bytes:
+    raw = fields.get(name)
+    return b"" if raw is None else bytes(raw)
+
+
+def _count(fields: Fields, name: str) -> int:
+    text = _bytes(fields, name)
     return int(text) if text.isdigit() and len(text) < 6 else 1
 
 
-def _structured(peek: _Peek) -> bool:
+def _is_structured(fields: Fields) -> bool:
     """Whether the answer is for a program or for the ear: a text of ours in it would break it."""
-    bound = (peek.grammar, peek.json_schema, peek.guided_json, peek.structured_outputs, peek.audio)
-    if any(bytes(raw) not in (b"", b"null") for raw in bound) or b"audio" in bytes(peek.modalities):
+    if any(_bytes(fields, name) not in _NOTHING for name in _BOUND) or b"audio" in _bytes(fields, "modalities"):
         return True
-    return _is_form(peek.response_format) or _is_form(_inside(peek.text))
+    return _is_form(_bytes(fields, "response_format")) or _is_form(_inside(_bytes(fields, "text")))
 
 
-def _inside(text: msgspec.Raw) -> msgspec.Raw:
+def _inside(text: bytes) -> bytes:
     """The format in the responses API's ``text``."""
-    if bytes(text)[:1] != b"{":
-        return msgspec.Raw()
+    if text[:1] != b"{":
+        return b""
     try:
-        return _fields(text).get("format", msgspec.Raw())
+        return _bytes(_object(text), "format")
     except msgspec.DecodeError:
-        return msgspec.Raw()
+        return b""
 
 
-def _is_form(raw: msgspec.Raw) -> bool:
-    if bytes(raw) in (b"", b"null"):
+def _is_form(raw: bytes) -> bool:
+    if raw in _NOTHING:
         return False
     try:
         return (_format(raw).type or "text") != "text"
@@ -208,12 +197,12 @@ def _is_form(raw: msgspec.Raw) -> bool:
         return True
 
 
-def _looks_like_task(peek: _Peek, body: Body) -> bool:
+def _looks_like_task(fields: Fields, body: Body) -> bool:
     """A guess for clients that do not say: one user message that begins like a chat program's own prompt."""
-    if peek.stream or bytes(peek.tools) or len(body) > 4 * _SCAN_LIMIT or b"### Task:" not in body:
+    if len(body) > 4 * _SCAN_LIMIT or b"### Task:" not in body or "tools" in fields:
         return False
     try:
-        messages = _messages(peek.messages)
+        messages = _messages(fields.get("messages", b""))
     except msgspec.DecodeError:
         return False
     if len(messages) != 1 or messages[0].role != "user" or not isinstance(messages[0].content, str):

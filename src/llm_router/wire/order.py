@@ -11,9 +11,10 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode
 import msgspec
 
 from llm_router.wire import multipart, openai
+from llm_router.wire.content import Body, Content
 from llm_router.wire.dialect import Dialect
 from llm_router.wire.errors import BadRequestError
-from llm_router.wire.openai import Asked, Body
+from llm_router.wire.openai import Asked
 from llm_router.wire.paths import Api, Route, raw_candidates
 
 _STREAMED: Final = frozenset({Api.chat, Api.completions})
@@ -37,18 +38,18 @@ class Order(msgspec.Struct, frozen=True):
     in_query: bool = False
 
 
-def read(route: Route, query: bytes, content_type: bytes, body: Body) -> Order:
+def read(route: Route, query: bytes, content_type: bytes, content: Content) -> Order:
     """Read a request. Raises ``BadRequestError`` for what cannot be used."""
     if route.raw:
         return Order(route, Asked(), tuple(raw_candidates(route.path)), query)
-    kind = content_type.partition(b";")[0].strip().lower()
+    kind, body = content_type.partition(b";")[0].strip().lower(), content.body
     if kind == b"multipart/form-data":
         span = multipart.find_model(content_type, body)
         if span is not None:
             name = bytes(body[span[0] : span[1]]).decode(errors="replace")
             return Order(route, Asked(model=name), ((name, route.path),), query, span)
     elif body and (kind in (b"", b"application/json") or kind.endswith(b"+json") or body[:64].lstrip()[:1] == b"{"):
-        asked = openai.read_json(body)
+        asked = openai.read_json(content)
         if asked.model:
             return Order(route, asked, ((asked.model, route.path),), query)
         name = openai.model_of_query(query)
@@ -76,8 +77,9 @@ def may_join(order: Order, dialect: Dialect) -> bool:
     return asked.json and not asked.stream and asked.joinable and order.route.path.decode() in dialect.stream_only
 
 
-def body_for(order: Order, body: Body, dialect: Dialect, model: str, join: bool) -> Body:
+def body_for(order: Order, content: Content, dialect: Dialect, model: str, join: bool) -> Body:
     """The body for the engine. ``model`` is the router's name for it, for requests that named none."""
+    body = content.body
     if order.route.raw:
         return body
     named = order.asked.model
@@ -92,8 +94,8 @@ def body_for(order: Order, body: Body, dialect: Dialect, model: str, join: bool)
     if join:
         changes["stream"] = True
     if (join and dialect.ask_usage) or hides_usage(order, dialect) or _counts_if_asked(order, dialect):
-        changes |= openai.add_usage(body)
-    return openai.rewrite(body, changes, dialect.drop, dialect.accepts.get(order.route.path.decode()))
+        changes |= openai.add_usage(content)
+    return openai.rewrite(content, changes, dialect.drop, dialect.accepts.get(order.route.path.decode()))
 
 
 def check_path(order: Order, path: bytes, dialect: Dialect) -> None:

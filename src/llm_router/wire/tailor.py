@@ -11,12 +11,10 @@ from typing import Any, Final
 import msgspec
 
 from llm_router.wire import history, lines
-from llm_router.wire.errors import BadRequestError
+from llm_router.wire.content import Content
 from llm_router.wire.manners import ModelManners
-from llm_router.wire.openai import Body
-from llm_router.wire.params import Change, Fields
+from llm_router.wire.params import Change
 
-_fields: Final = msgspec.json.Decoder(Fields).decode
 _messages: Final = msgspec.json.Decoder(list[dict[str, Any]]).decode
 _encode: Final = msgspec.json.encode
 #: With what a line without marks begins, as UTF-8 or escaped.
@@ -25,17 +23,18 @@ _USER_TWICE: Final = re.compile(rb'"user"')
 
 
 def tailor(
-    body: Body, manners: ModelManners, *, plain_lines: bool = False, model: str | None = None
-) -> tuple[Body, tuple[Change, ...]]:
+    content: Content, manners: ModelManners, *, plain_lines: bool = False, model: str | None = None
+) -> tuple[Content, tuple[Change, ...]]:
     """The body as it shall be, and what rules changed in it. ``model`` replaces the name in it, if given.
 
     Without anything to change, the same object. Raises ``BadRequestError`` for what cannot be read.
     """
+    body = content.body
     cleans = lines.has_marks(body) or (plain_lines and _PLAIN.search(body) is not None)
     merges = manners.merge and len(_USER_TWICE.findall(body)) > 1
-    if not (cleans or merges or model is not None or manners.rules.may_touch(body)):
-        return body, ()
-    before = _open(body)
+    if not (cleans or merges or model is not None or manners.rules.may_touch(content.fields)):
+        return content, ()
+    before = content.fields
     fields = history.clean_fields(before, unmarked=plain_lines) if cleans else dict(before)
     if merges and "messages" in fields:
         fields["messages"] = merged(fields["messages"])
@@ -43,8 +42,8 @@ def tailor(
     if model is not None:
         fields["model"] = msgspec.Raw(_encode(model))
     if not changes and _same(fields, before):
-        return body, ()
-    return _encode(fields), changes
+        return content, ()
+    return Content(_encode(fields)), changes
 
 
 def merged(raw: msgspec.Raw) -> msgspec.Raw:
@@ -81,10 +80,3 @@ def _parts(content: object) -> list[Any]:
 
 def _same(fields: Mapping[str, msgspec.Raw], before: Mapping[str, msgspec.Raw]) -> bool:
     return all(fields.get(key) is value for key, value in before.items()) and len(fields) == len(before)
-
-
-def _open(body: Body) -> Fields:
-    try:
-        return _fields(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise BadRequestError(f"cannot read the request's body as JSON: {error}", "invalid_json") from error

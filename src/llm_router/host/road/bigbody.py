@@ -9,6 +9,7 @@ from typing import Protocol
 import httptools
 
 from llm_router.host.road.incoming import Request
+from llm_router.wire.content import Content
 
 
 class Owner(Protocol):
@@ -60,7 +61,7 @@ class BigBody(asyncio.BufferedProtocol):
         if self._at < len(self.body):
             return
         self._view.release()
-        self._request.body = self.body
+        self._request.content = Content(self.body)
         parser = httptools.HttpRequestParser(self._owner)
         parser.set_dangerous_leniencies(lenient_data_after_close=True)
         self._switch(self._owner)

@@ -25,6 +25,7 @@ from llm_router.host.road.tunnel import Tunnel
 from llm_router.host.road.upstream import authority
 from llm_router.wire import errors, faces, heads, ollama, ollama_answer, order, sse
 from llm_router.wire.answer import Answer, PlainAnswer, Terms
+from llm_router.wire.content import NOTHING
 from llm_router.wire.errors import BadRequestError, Fault
 from llm_router.wire.forms import Collected, Joined
 from llm_router.wire.translated import Kept, TranslatedAnswer
@@ -245,7 +246,7 @@ class Exchange:
 
     def _send(self, lease: seam.Lease) -> None:
         assert self._hearing is not None
-        asking = self._letter.asking = self._hearing.ask(lease, self._request.body, self._road.join)
+        asking = self._letter.asking = self._hearing.ask(lease, self._request.content, self._road.join)
         if asking.answer is not None:
             self._answer_at_once(asking.answer)
             return
@@ -466,7 +467,7 @@ class Exchange:
         self._client.finished(self._reply.keep)
 
     def _let_go_of_body(self) -> None:
-        self._request.body = b""
+        self._request.content = NOTHING
         self._road.held_bytes -= self._request.held
         self._request.held = 0
 

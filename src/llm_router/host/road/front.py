@@ -23,6 +23,7 @@ from llm_router.host.road.exchange import Exchange
 from llm_router.host.road.incoming import Request
 from llm_router.host.road.road import Road
 from llm_router.wire import access, errors, heads, paths
+from llm_router.wire.content import Content
 from llm_router.wire.errors import Fault
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -312,7 +313,7 @@ class Front(HttpToolsProtocol):
             return
         big, self._big = self._big, None
         if big is not None:
-            request.body = big.body
+            request.content = Content(big.body)
         request.close()
         if request.started and not self._dead:
             self._begin(request)

@@ -13,11 +13,11 @@ from llm_router.host.desk import Desk, Lease, Wish
 from llm_router.host.road.incoming import Request
 from llm_router.host.road.road import Road
 from llm_router.wire import errors, faces, interpreters, manners, ollama, order, params
+from llm_router.wire.content import Body, Content
 from llm_router.wire.errors import BadRequestError, Fault
 from llm_router.wire.interpreters import Interpreter
 from llm_router.wire.join import Joiner
 from llm_router.wire.manners import ModelManners
-from llm_router.wire.openai import Body
 from llm_router.wire.order import Order
 from llm_router.wire.params import Change
 from llm_router.wire.paths import Api
@@ -70,18 +70,18 @@ class Hearing(Struct, frozen=True):
         """Whether the router may speak in the answer before the engine does."""
         return self.order.asked.stream and self.order.route.api is not Api.other
 
-    def ask(self, lease: Lease, body: Body, join: Callable[[str], Joiner | None]) -> Asking:
+    def ask(self, lease: Lease, content: Content, join: Callable[[str], Joiner | None]) -> Asking:
         """The request for the engine that was granted. Raises ``BadRequestError``."""
         found, path, dialect = self.order, self.path, lease.dialect
         order.check_path(found, path, dialect)
-        interpreter = self.interpreter or interpreters.needed(found, body, dialect)
+        interpreter = self.interpreter or interpreters.needed(found, content, dialect)
         if interpreter is not None:
             if interpreter.answer is not None:
-                return Asking(found, path, body, answer=interpreter.answer, interpreter=interpreter)
-            found, body = interpreter.order, interpreter.body if self.interpreter is None else body
+                return Asking(found, path, content.body, answer=interpreter.answer, interpreter=interpreter)
+            found, content = interpreter.order, interpreter.content if self.interpreter is None else content
             path = found.route.path
         joiner = join(found.route.path.decode()) if order.may_join(found, dialect) else None
-        body = order.body_for(found, body, dialect, lease.model, joiner is not None)
+        body = order.body_for(found, content, dialect, lease.model, joiner is not None)
         return Asking(found, path, body, joiner, interpreter)
 
     def told(self, asking: Asking | None) -> bytes:
@@ -105,14 +105,14 @@ def hear(request: Request, road: Road, ident: str, created: int) -> Hearing:
     only, interpreter = None, None
     route, desk, house = request.route, road.desk, road.manners
     if route.api is Api.ollama:
-        only, interpreter = interpreters.read_ollama(route, request.body)
+        only, interpreter = interpreters.read_ollama(route, request.content.body)
         found = Order(route, order.NOTHING, ()) if interpreter is None else interpreter.order
         names: Iterable[tuple[str, bytes]] = [(name, route.path) for name in interpreters.names(only.model)]
         if interpreter is not None:
-            request.body = interpreter.body
+            request.content = interpreter.content
     else:
         content_type = request.fields.get(b"content-type", b"")
-        found = order.read(route, request.query, content_type, request.body)
+        found = order.read(route, request.query, content_type, request.content)
         names = found.models
     model, path = _find(desk, tuple(names))
     _permit(desk, request, model)
@@ -126,7 +126,7 @@ def hear(request: Request, road: Road, ident: str, created: int) -> Hearing:
     changes: tuple[Change, ...] = ()
     if asked.json and not route.raw:
         rename = model if model != asked_for or (only is not None and asked.model != model) else None
-        request.body, changes = tailor(request.body, rules, plain_lines=house.plain_lines, model=rename)
+        request.content, changes = tailor(request.content, rules, plain_lines=house.plain_lines, model=rename)
         found = found if rename is None else order.renamed(found, rename)
     return Hearing(
         found,

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from llm_router.host.road.road import Visitor
+from llm_router.wire.content import NOTHING, Content
 from llm_router.wire.errors import Fault
 from llm_router.wire.heads import Headers
 from llm_router.wire.paths import Route
@@ -39,7 +40,7 @@ class Request:
 
     __slots__ = (
         "_pieces",
-        "body",
+        "content",
         "disconnected",
         "expects",
         "fault",
@@ -85,7 +86,7 @@ class Request:
         self.headers = headers
         #: The headers by name, for those that come once.
         self.fields = dict(headers) if fields is None else fields
-        self.body: bytes | bytearray = b""
+        self.content = NOTHING
         #: Bytes of the body that count against the road's limit.
         self.held = 0
         #: HTTP/1.0.
@@ -113,5 +114,5 @@ class Request:
         self.more_body = False
         pieces = self._pieces
         if pieces:
-            self.body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            self.content = Content(pieces[0] if len(pieces) == 1 else b"".join(pieces))
             self._pieces = []
