@@ -278,7 +278,8 @@ class Weather:
             case 3:
                 self._revision += 1
                 changed = tuple(
-                    structs.replace(one, revision=str(self._revision)) if one is model else one for one in self.shelf.models
+                    structs.replace(one, revision=str(self._revision)) if one is model else one
+                    for one in self.shelf.models
                 )
                 self.shelf = replace(self.shelf, models=changed)
                 world.later(0.0, self.shelf.configured)
