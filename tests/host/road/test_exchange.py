@@ -1,7 +1,9 @@
 """One exchange: waiting, asking, passing on, breaking off; and never a lease that is not given back."""
 
 import asyncio
+import gc
 import json
+import weakref
 
 import pytest
 
@@ -883,3 +885,28 @@ async def test_an_engine_that_will_not_switch_is_an_error() -> None:
             b"GET /upstream/m/ws HTTP/1.1\r\nhost: a\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n"
         )
         assert (reply.status, reply.json()["error"]["code"]) == (404, "no_switch")
+
+
+@pytest.mark.parametrize("asked", [CHAT, STREAM])
+async def test_an_exchange_that_is_over_leaves_nothing_for_the_collector(asked: dict[str, object]) -> None:
+    answer, begun = asyncio.Event(), asyncio.Event()
+
+    async def script(talk: Talk) -> None:
+        begun.set()
+        await answer.wait()
+        await (stream(talk) if asked is STREAM else echo(talk))
+
+    async with roadside(script) as side:
+        gc.disable()
+        try:
+            client = await side.client()
+            await client.post(asked)
+            await begun.wait()
+            exchange = weakref.ref(next(iter(side.road.exchanges)))
+            answer.set()
+            await client.read()
+            await side.until(lambda: bool(side.desk.released))
+            assert exchange() is None, "a cycle of references keeps it until the collector comes"
+            await client.close()
+        finally:
+            gc.enable()

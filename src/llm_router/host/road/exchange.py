@@ -71,7 +71,8 @@ class Exchange:
         self._answer: Answer | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._terms = Terms(asked_at=self._began)
-        self._speaker = Speaker(self._reply, self._terms, road.limits, self._news)
+        #: The router's own voice, where it may speak.
+        self._speaker: Speaker | None = None
         self._letter = Letter(self._reply, request, self._id, road.limits.silence_s, self._began)
         self._hearing: Hearing | None = None
         self._reading: Reading | None = None
@@ -101,10 +102,12 @@ class Exchange:
             self._refuse(error.fault)
             return
         self._hearing = self._letter.hearing = heard
-        self._model = self._speaker.model = heard.model
+        self._model = heard.model
         self._talks = heard.talks
         terms, asked = self._terms, heard.order.asked
         terms.face = heard.face
+        if heard.talks and heard.face is not None:
+            self._speaker = Speaker(self._reply, terms, heard.face, self._road.limits, heard.model)
         if heard.talks and not faces.tells_errors(heard.face):
             terms.herald = faces.for_errors(self._request.route.api, self._id, heard.model, int(wall))
         terms.closing = not asked.structured
@@ -126,7 +129,7 @@ class Exchange:
         if self._place is not Place.waiting:
             return
         self._ticket = ticket
-        if self._talks and self._terms.face is not None:
+        if self._speaker is not None:
             self._timer = self._loop.call_later(self._road.limits.commit_s, self._commit)
         elif self._road.manners.hold_s is not None:
             self._timer = self._loop.call_later(self._road.manners.hold_s, self._let_go)
@@ -137,21 +140,22 @@ class Exchange:
         self._release(Outcome.failed)
         self._tries += 1
         self._ticket = self._answer = self._letter.lease = None
-        self._speaker.line = self._terms.opened
+        if self._speaker is not None:
+            self._speaker.line = self._terms.opened
         self._place = Place.waiting
         self._timer = self._loop.call_later(self._road.limits.again_s, self._line_up)
 
     def _commit(self) -> None:
         """The wait is long enough to be told: from here on the answer is a stream with status 200."""
         self._timer = None
-        self._speak(self._speaker.news())
+        if self._speaker is not None:
+            self._speak(self._speaker, self._speaker.news(self._news()))
 
-    def _speak(self, text: str) -> None:
+    def _speak(self, speaker: Speaker, text: str) -> None:
         """Promise a stream and say the first word in it, before the engine does."""
-        if self._reply.begun or self._terms.face is None:
-            return
-        self._status = 200
-        self._speaker.open(text, self._letter.lines(), self._loop.time())
+        if not self._reply.begun:
+            self._status = 200
+            speaker.open(text, self._letter.lines(), self._loop.time())
 
     def _news(self) -> Notice | None:
         return None if self._ticket is None else self._road.desk.notice(self._ticket)
@@ -159,24 +163,27 @@ class Exchange:
     def _let_go(self) -> None:
         """A held request was held as long as it may be."""
         self._timer = None
-        self._speaker.news()
+        notice = self._news()
         if self._ticket is not None and self._hearing is not None:
             desk = self._road.desk
             (desk.withdraw if self._hearing.wish.background else desk.let_go)(self._ticket)
-        self._refuse(errors.still_waiting(self._speaker.notice, self._model))
+        self._refuse(errors.still_waiting(notice, self._model))
 
     def tick(self, now: float) -> None:
         """About once a second: whatever has to be said for the sake of time."""
+        speaker = self._speaker
         if not self._talks:
             if self._hearing is not None and self._hearing.patient:
                 self._space(now)
+        elif speaker is None:
+            return
         elif self._place is Place.waiting:
-            self._speaker.tell(now)
+            speaker.tell(self._news(), now)
         elif self._place is Place.asking and not self._reply.begun:
             if now - self._asked > self._road.limits.silence_s:
-                self._speak(self._speaker.reading())
+                self._speak(speaker, speaker.reading())
         elif self._place is not Place.over and (self._answer is None or self._answer.spoken):
-            self._speaker.breathe(now)
+            speaker.breathe(now)
 
     def _space(self, now: float) -> None:
         """A sign of life that JSON permits before a value. The answer's status is promised with the first."""
@@ -187,16 +194,15 @@ class Exchange:
     # What the desk says
 
     def told(self) -> None:
-        if self._place is Place.waiting:
-            self._speaker.tell(self._loop.time())
+        if self._place is Place.waiting and self._speaker is not None:
+            self._speaker.tell(self._news(), self._loop.time())
 
     def refused(self, refusal: Refusal) -> None:
         if self._place is not Place.waiting:
             return
-        if self._speaker.notice is None:
-            self._speaker.news()
+        told = None if self._speaker is None else self._speaker.notice
         operator = self._request.visitor.operator
-        self._refuse(errors.refusal(refusal, self._speaker.notice, operator=operator))
+        self._refuse(errors.refusal(refusal, told or self._news(), operator=operator))
 
     def granted(self, lease: seam.Lease) -> None:
         self._lease = self._letter.lease = lease
@@ -210,8 +216,7 @@ class Exchange:
         self._ticket = lease.ticket
         self._asked = self._terms.asked_at = now
         self._terms.waited_s, self._terms.loaded_s = lease.waited_s, lease.loaded_s
-        if self._terms.opened:
-            self._speaker.finish_line(now)
+        self._finish_line(now)
         if self._request.upgrade:
             self._tunnel = Tunnel(self, self._client, self._road.pools)
             for data in self._early:
@@ -323,10 +328,13 @@ class Exchange:
         except sse.EventTooLongError as error:
             self._break(errors.engine("engine_answered_badly", f"{error}"), Outcome.failed)
             return
-        if self._speaker.line and out:
-            self._speaker.finish_line(now)
+        speaker = self._speaker
+        if speaker is not None:
+            if speaker.line and out:
+                speaker.finish_line(now)
+            if out or self._reply.head:
+                speaker.wrote(now)
         if out or self._reply.head:
-            self._speaker.wrote(now)
             self._reply.body(out)
         if answer.done:
             self._close()
@@ -340,7 +348,7 @@ class Exchange:
             self._close_whole(answer)
             return
         if out:
-            self._speaker.finish_line(self._loop.time())
+            self._finish_line(self._loop.time())
             self._reply.body(out)
         self._close()
 
@@ -442,11 +450,11 @@ class Exchange:
         elif self._letter.spaced:
             self._letter.fault(fault)
         elif self._answer is None or isinstance(self._answer, Collected):
-            self._speaker.finish_line(self._loop.time(), served=self._lease is not None)
+            self._finish_line(self._loop.time(), served=self._lease is not None)
             reply.body(self._terms.error(fault))
             reply.end()
         elif self._answer.spoken:
-            self._speaker.finish_line(self._loop.time())
+            self._finish_line(self._loop.time())
             reply.body(self._answer.broken(fault))
             reply.end()
         else:
@@ -490,6 +498,10 @@ class Exchange:
                 total_s=self._loop.time() - self._began,
             ),
         )
+
+    def _finish_line(self, now: float, *, served: bool = True) -> None:
+        if self._speaker is not None:
+            self._speaker.finish_line(now, served=served)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
