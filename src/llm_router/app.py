@@ -56,6 +56,9 @@ FAILED: Final = 1
 #: The exit code of a command that was ended by a second signal, by the shells' custom.
 INTERRUPTED: Final = 130
 
+#: So many objects more than before, and the collector looks for garbage among them.
+_YOUNG: Final = 20_000
+
 #: What the server gets to close its sockets after a second signal (seconds).
 HURRIED_S: Final = 2.0
 
@@ -195,8 +198,10 @@ class Router:
         serving = self._tasks.spawn("serve", self._server.serve(sockets=bound))
         while not self._server.started and not serving.done():
             await asyncio.sleep(0.005)
-        # What is there now stays to the end; the collector need not look at it again and again.
+        # What is there now stays to the end; the collector need not look at it again and again. Nor need it look
+        # often: an exchange leaves no cycle behind, so that only mistakes and libraries give it work.
         gc.freeze()
+        gc.set_threshold(_YOUNG, 20, 20)
         self._tasks.spawn("watch the configuration", self._watch_files())
         opened(self._address)
         waiting = self._tasks.spawn("wait for a signal", asked.wait())

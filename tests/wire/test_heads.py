@@ -17,7 +17,7 @@ def test_a_request_head_is_written_anew() -> None:
         ],
         b"127.0.0.1:9",
         3,
-        extra=[("Content-Type", "application/json")],
+        extra=heads.encoded((("Content-Type", "application/json"),)),
     )
     assert head == (
         b"POST /v1/x?y=1 HTTP/1.1\r\nhost: 127.0.0.1:9\r\nx-kept: 1\r\nx-kept: 2\r\n"

@@ -5,7 +5,9 @@ refuses to know bodies and sockets. Names come in lower case; values are free of
 parser has seen to.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from types import MappingProxyType
 from http import HTTPStatus
 from typing import Final
 
@@ -78,6 +80,15 @@ def tokens(value: bytes) -> list[bytes]:
     return [word.strip().lower() for word in value.split(b",") if word.strip()]
 
 
+_NO_MORE: Final[Mapping[bytes, bytes]] = MappingProxyType({})
+
+
+@lru_cache(maxsize=256)  # an instance's are the same for each of its requests
+def encoded(headers: tuple[tuple[str, str], ...]) -> Mapping[bytes, bytes]:
+    """Headers as ``request_head`` takes them."""
+    return MappingProxyType({name.lower().encode("ascii"): value.encode("latin-1") for name, value in headers})
+
+
 def request_head(
     method: bytes,
     target: bytes,
@@ -85,21 +96,21 @@ def request_head(
     host: bytes,
     length: int | None,
     *,
-    extra: Iterable[tuple[str, str]] = (),
+    extra: Mapping[bytes, bytes] = _NO_MORE,
     upgrade: bytes = b"",
 ) -> bytes:
-    """The head for the engine. ``length`` ``None``: a request without a body. ``extra`` replaces what the client sent.
+    """The head for the engine. ``length`` ``None``: a request without a body. ``extra`` replaces what the client sent;
+    its names are in lower case.
 
     ``upgrade`` is the protocol that is asked for, if any.
     """
     parts = [method, b" ", target, b" HTTP/1.1\r\nhost: ", host, b"\r\n"]
-    own = {name.lower().encode("ascii"): value.encode("latin-1") for name, value in extra}
     named = _nominated(headers)
     for name, value in headers:
-        if (_asked_cache[name] if name in _asked_cache else _dropped(name)) or name in own or name in named:
+        if (_asked_cache[name] if name in _asked_cache else _dropped(name)) or name in extra or name in named:
             continue
         parts += (name, b": ", value, b"\r\n")
-    for name, value in own.items():
+    for name, value in extra.items():
         parts += (name, b": ", value, b"\r\n")
     if upgrade:
         parts += (b"connection: Upgrade\r\nupgrade: ", upgrade, b"\r\n")

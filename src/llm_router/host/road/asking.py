@@ -58,9 +58,9 @@ class Asker:
 
 
 def _sending(host: str, port: int, question: Question, hearing: "_Hearing") -> Sending:
-    extra = list(question.headers)
-    if question.body is not None and not any(name.lower() == "content-type" for name, _ in extra):
-        extra.append(("content-type", "application/json"))
+    extra = dict(heads.encoded(tuple(question.headers)))
+    if question.body is not None:
+        extra.setdefault(b"content-type", b"application/json")
     length = None if question.body is None else len(question.body)
     head = heads.request_head(
         question.method.encode(), question.path.encode(), (), authority(host, port), length, extra=extra

@@ -270,9 +270,9 @@ class Exchange:
         assert self._hearing is not None
         asking = self._letter.asking
         found, path = (asking.order, asking.path) if asking else (self._hearing.order, self._hearing.path)
-        extra = [*lease.dialect.headers, ("x-request-id", self._id)]
+        extra = {**heads.encoded(lease.dialect.headers), b"x-request-id": self._id.encode()}
         if found.asked.json:
-            extra.append(("content-type", "application/json"))
+            extra[b"content-type"] = b"application/json"
         return heads.request_head(
             self._request.method,
             order.target_for(found, path, lease.dialect, lease.model),

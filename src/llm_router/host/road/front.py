@@ -34,6 +34,11 @@ _LINGER_S: Final = 2.0
 _HEAD_TOO_LARGE: Final = bad("cannot read the request: its head is too large", "head_too_large", 431)
 
 
+#: Addresses that are read already: clients ask for few, again and again.
+_KNOWN: Final[dict[bytes, paths.Route]] = {}
+_KNOWN_LIMIT: Final = 256
+
+
 class RoadConfig(Config):
     """uvicorn's configuration with the road beside it."""
 
@@ -181,7 +186,9 @@ class Front(HttpToolsProtocol):
     # What the parser finds
 
     def on_message_begin(self) -> None:
-        super().on_message_begin()
+        # What uvicorn needs for the application is made when it turns out to be for the application.
+        self.url = b""
+        self.headers = []
         self._in_head = True
         self._head_bytes = 0
         self._head_done = False
@@ -216,12 +223,26 @@ class Front(HttpToolsProtocol):
         if access.is_preflight(method, headers):
             self._take(Request(paths.Route(b""), method, b"", b"", headers, fields))
             return
+        route = _KNOWN.get(self.url)
+        if route is not None:
+            self._take(Request(route, method, self.url, b"", headers, fields))
+            return
         url = httptools.parse_url(self.url)
         route = paths.route(url.path)
         if route is None:
-            super().on_headers_complete()
+            self._leave_to_application()
         else:
+            if not route.raw and not url.query and len(_KNOWN) < _KNOWN_LIMIT:
+                _KNOWN[self.url] = route
             self._take(Request(route, method, url.path, url.query or b"", headers, fields))
+
+    def _leave_to_application(self) -> None:
+        """Go on as uvicorn does, which has not seen the beginning."""
+        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.expect_100_continue = url, expects
+        self.headers.extend(headers)  # the list that is in the scope
+        super().on_headers_complete()
 
     def _is_large(self, headers: heads.Headers) -> bool:
         """Whether the head is over its limit; it is only counted if what was read could hold so much."""
