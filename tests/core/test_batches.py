@@ -1,12 +1,13 @@
 """Whose turn it is, in the scheduler's own words: by what is checked, granted and stopped when."""
 
+from math import inf
 from typing import Any
 
 import pytest
 
 from core.play import BAD_FILE, Play, checked, granted, model, refused, stopped
 from llm_router.core.events import Checked, Released
-from llm_router.core.words import InstanceId, Outcome, Settings, TicketId
+from llm_router.core.words import InstanceId, ModelName, Outcome, Settings, TicketId
 
 
 def busy(**settings: Any) -> Play:
@@ -46,6 +47,15 @@ def test_a_failed_check_gives_the_turn_back() -> None:
     play.ask(4, "a")
     said = play.tell(Checked(InstanceId("b#2"), BAD_FILE))
     assert (refused(said), granted(said)) == ({2: "load_failed"}, [4])
+
+
+def test_nobody_is_one_who_never_came() -> None:
+    play = busy()
+    claim = play.scheduler._settle.batches.claim(play.scheduler.book.lines[ModelName("b")])
+    assert (claim.wanted, claim.number, claim.arrived, claim.overdue) == (False, inf, inf, False)
+    play.ask(2, "b", 20.0, background=True)
+    claim = play.scheduler._settle.batches.claim(play.scheduler.book.lines[ModelName("b")])
+    assert (claim.wanted, claim.number, claim.arrived, claim.overdue) == (False, inf, inf, False)
 
 
 def test_an_idle_model_yields_at_once() -> None:

@@ -120,7 +120,7 @@ class GrantsPastQuantum(Scheduler):
     def __init__(self) -> None:
         super().__init__()
         batches = self._settle.batches
-        batches.turn_end = lambda inst, waiting, now: inf  # type: ignore[method-assign]
+        batches.turn_end = lambda inst, ours, theirs, now: inf  # type: ignore[method-assign]
 
 
 class KeepsCancelledRoom(Scheduler):

@@ -6,8 +6,11 @@ The deep profile (``LLM_ROUTER_PROFILE=deep``) makes more than a million steps.
 import os
 
 import pytest
+from msgspec.structs import astuple
 
+from llm_router.core.batches import Claim
 from llm_router.core.instance import InvalidTransition
+from llm_router.core.placing import Attempt, Resident, Scene
 from llm_router.core.scheduler import Scheduler
 from llm_router.sim.watch import Wrong
 from llm_router.sim.world import Stuck
@@ -43,6 +46,38 @@ def test_the_worlds_find_each_planted_bug(name: str) -> None:
             assert live(seed) > 0
             return
     pytest.fail(f"no world finds: {name}")
+
+
+class Mistrustful(Scheduler):
+    """Looks again before each decision: what was seen a moment ago must still be so, and what was hoped for too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._placing, self._batches = self._settle.placing, self._settle.batches
+        self._attempt = self._placing.attempt
+        self._placing.attempt = self._look_again  # type: ignore[method-assign]
+
+    def _look_again(self, claim: Claim, scene: Scene) -> Attempt:
+        assert astuple(claim) == astuple(self._batches.claim(claim.line))
+        fresh = self._placing.look(scene.now)
+        assert [_seen(one) for one in scene.residents] == [_seen(one) for one in fresh.residents]
+        hopes, self._placing._hopes = self._placing._hopes, {}
+        unmoved = self._attempt(claim, scene)
+        self._placing._hopes = hopes
+        attempt = self._attempt(claim, scene)
+        assert (attempt.plan, attempt.due) == (unmoved.plan, unmoved.due)
+        assert (attempt.later is None) == (unmoved.later is None)
+        return attempt
+
+
+def _seen(one: Resident) -> tuple[object, ...]:
+    return one.inst, astuple(one.claim), one.holding, one.leaver
+
+
+@pytest.mark.slow
+def test_what_is_remembered_is_still_true() -> None:
+    for seed in range(40 if DEEP else 6):
+        assert live(seed, Mistrustful) == live(seed)
 
 
 def test_the_same_seed_is_the_same_world() -> None:

@@ -15,29 +15,43 @@ _KEPT: Final = 5
 UNKNOWN_S: Final = 30.0
 
 
+class _Estimate:
+    """The median of the last measurements of one thing; reckoned when one is added, because it is asked for often."""
+
+    __slots__ = ("_kept", "seconds")
+
+    def __init__(self) -> None:
+        self._kept: deque[float] = deque(maxlen=_KEPT)
+        self.seconds = 0.0
+
+    def add(self, seconds: float) -> None:
+        self._kept.append(seconds)
+        self.seconds = median(self._kept)
+
+
 class Costs:
     """Running estimates in seconds. A model's own ``load_s`` and ``wake_s`` hold until one was measured."""
 
     __slots__ = ("_loads", "_pairs", "_stops", "_wakes")
 
     def __init__(self) -> None:
-        self._loads: dict[ModelName, deque[float]] = {}
-        self._wakes: dict[ModelName, deque[float]] = {}
-        self._stops: dict[ModelName, deque[float]] = {}
-        self._pairs: dict[tuple[ModelName, ModelName], deque[float]] = {}
+        self._loads: dict[ModelName, _Estimate] = {}
+        self._wakes: dict[ModelName, _Estimate] = {}
+        self._stops: dict[ModelName, _Estimate] = {}
+        self._pairs: dict[tuple[ModelName, ModelName], _Estimate] = {}
 
     def loaded(self, model: ModelName, seconds: float) -> None:
-        self._loads.setdefault(model, deque(maxlen=_KEPT)).append(seconds)
+        self._loads.setdefault(model, _Estimate()).add(seconds)
 
     def woken(self, model: ModelName, seconds: float) -> None:
-        self._wakes.setdefault(model, deque(maxlen=_KEPT)).append(seconds)
+        self._wakes.setdefault(model, _Estimate()).add(seconds)
 
     def stopped(self, model: ModelName, seconds: float) -> None:
-        self._stops.setdefault(model, deque(maxlen=_KEPT)).append(seconds)
+        self._stops.setdefault(model, _Estimate()).add(seconds)
 
     def switched(self, leaving: ModelName, coming: ModelName, seconds: float) -> None:
         """From the moment the one began to stop until the other could be granted."""
-        self._pairs.setdefault((leaving, coming), deque(maxlen=_KEPT)).append(seconds)
+        self._pairs.setdefault((leaving, coming), _Estimate()).add(seconds)
 
     def forget(self, model: ModelName) -> None:
         """The model was removed or changed: what was measured of it means nothing any more."""
@@ -48,22 +62,22 @@ class Costs:
 
     def load_s(self, model: Model) -> float | None:
         measured = self._loads.get(model.name)
-        return median(measured) if measured else model.load_s
+        return measured.seconds if measured else model.load_s
 
     def wake_s(self, model: Model) -> float | None:
         measured = self._wakes.get(model.name)
-        return median(measured) if measured else model.wake_s
+        return measured.seconds if measured else model.wake_s
 
     def stop_s(self, model: Model) -> float:
         """0 while nothing was measured: a stop is short beside a load."""
         measured = self._stops.get(model.name)
-        return median(measured) if measured else 0.0
+        return measured.seconds if measured else 0.0
 
     def switch_s(self, leaving: Model, coming: Model) -> float:
         """The measured cost of the pair, else the sum of what is known of the two."""
         measured = self._pairs.get((leaving.name, coming.name))
         if measured:
-            return median(measured)
+            return measured.seconds
         load = self.load_s(coming)
         return UNKNOWN_S if load is None else load + self.stop_s(leaving)
 

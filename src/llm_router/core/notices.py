@@ -4,7 +4,7 @@ This file knows how the state reads for a waiting client. It changes nothing but
 told last, and it guesses nothing: where a part of the estimate is unknown, there is none.
 """
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from llm_router.core.acts import Acts
 from llm_router.core.batches import Batches
@@ -17,8 +17,7 @@ from llm_router.core.words import ModelName, Notice, Stage, TicketId
 _STAGES = {State.starting: Stage.starting, State.checking: Stage.loading, State.waking: Stage.waking}
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(Struct, frozen=True):
     """How one model stands for those who wait for it."""
 
     stage: Stage
@@ -44,13 +43,14 @@ class Notices:
     def tell(self, order: tuple[ModelName, ...], now: float) -> None:
         """One ``Tell`` for each model whose waiters would read something new; ``order`` is who waits for room."""
         self._order = order
+        coming = self._coming()
         for line in self._book.lines.values():
             if not line.queue:
                 line.told = None
                 continue
             view = self._view(line, now)
             percent = None if view.percent is None else int(view.percent)
-            told = (view.stage, view.leaving, view.phase, percent, self._ahead(line))
+            told = (view.stage, view.leaving, view.phase, percent, self._ahead(line, coming))
             if told != line.told:
                 line.told = told
                 self._acts.command(Tell(line.name))
@@ -67,7 +67,7 @@ class Notices:
             stage=view.stage,
             waited_s=max(now - ticket.arrived, 0.0),
             place=line.queue.place(ticket),
-            ahead=self._ahead(line),
+            ahead=self._ahead(line, self._coming()),
             leaving=view.leaving,
             phase=view.phase,
             percent=view.percent,
@@ -89,16 +89,20 @@ class Notices:
         """The expected seconds of a start from nothing."""
         return self._costs.load_s(line.model)
 
-    def _ahead(self, line: Line) -> tuple[ModelName, ...]:
+    def _coming(self) -> list[ModelName]:
+        """The models that come or are being loaded, on any device."""
+        return [
+            inst.model
+            for inst in self._book.instances.values()
+            if (inst.state in COMING or inst.state in LOADING) and inst.devices
+        ]
+
+    def _ahead(self, line: Line, coming: list[ModelName]) -> tuple[ModelName, ...]:
         """The models that are loaded or served before this one, in that order."""
         if line.name not in self._order:
             return ()
-        coming = [
-            inst.model
-            for inst in self._book.instances.values()
-            if (inst.state in COMING or inst.state in LOADING) and inst.model != line.name and inst.devices
-        ]
-        return (*coming, *self._order[: self._order.index(line.name)])
+        before = self._order[: self._order.index(line.name)]
+        return (*[name for name in coming if name != line.name], *before) if coming else before
 
     def _view(self, line: Line, now: float) -> View:
         inst = line.current
@@ -142,7 +146,7 @@ class Notices:
             return None
         if view.leaving and view.leaving in self._book.lines:
             total += self._costs.stop_s(self._book.lines[view.leaving].model)
-        for name in self._ahead(line):
+        for name in self._ahead(line, self._coming()):
             before = self.load_left_s(self._book.lines[name], now)
             if before is None:
                 return None

@@ -33,8 +33,9 @@ class Patience:
         if book.expiries:
             self._agenda.at(book.expiries[0][0])
         standing = book.switching()
+        limited = bool(book.settings.max_wait_s)
         for line in book.lines.values():
-            if line.queue.front:
+            if limited and line.queue.front:
                 self._expire_front(line, now, standing=standing)
             if line.queue.back:
                 self._expire_back(line, now, standing=standing)
@@ -86,7 +87,7 @@ class Patience:
     def answer_troubled(self, now: float) -> None:
         """Answer who asks for what has just failed from memory (R15)."""
         for line in self._book.lines.values():
-            if not line.queue or self._book.ready(line) or not self._rules.is_barred(line, now):
+            if not self._rules.is_barred(line, now) or not line.queue or self._book.ready(line):
                 continue
             trouble = line.trouble
             deterministic = trouble.failure is not None and trouble.failure.deterministic

@@ -3,20 +3,37 @@
 This file knows who stays, who may be asked to leave now, and who will be later. It changes nothing.
 """
 
-from dataclasses import dataclass
 from math import inf
 
-from llm_router.core.batches import Batches
+from msgspec import Struct
+
+from llm_router.core.batches import Batches, Claim
 from llm_router.core.book import Book, Line
 from llm_router.core.costs import Costs
 from llm_router.core.instance import FREEING, LOADING, Instance, State
 from llm_router.core.room import Holding, Leaver, Plan, Room, Want
 from llm_router.core.rules import Rules
-from llm_router.core.words import ModelName
+from llm_router.core.words import InstanceId, ModelName
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Resident(Struct, frozen=True, eq=False):
+    """An instance that takes room, as it stands now for all who want its room."""
+
+    inst: Instance
+    claim: Claim
+    holding: Holding
+    #: ``None``: it stays, whoever comes.
+    leaver: Leaver | None
+
+
+class Scene(Struct, frozen=True, eq=False):
+    """What everybody who looks for room finds at one moment. It holds until anything is done."""
+
+    now: float
+    residents: tuple[Resident, ...]
+
+
+class Attempt(Struct, frozen=True):
     """A plan that can be begun now, or else when to look again and who is in the way."""
 
     plan: Plan | None
@@ -24,6 +41,18 @@ class Attempt:
     due: float = inf
     #: The plan for which some turns are not over yet.
     later: Plan | None = None
+
+
+#: What a hope follows from: the want, who stays, and who leaves now or later, with its sizes awake and asleep.
+_Asked = tuple[Want, tuple[Holding, ...], tuple[tuple[InstanceId, Holding, int | None], ...]]
+
+
+class _Hope(Struct, frozen=True, eq=False):
+    """The plan for which some turns are not over yet, ``None`` if even they would not make room."""
+
+    room: Room
+    asked: _Asked
+    plan: Plan | None
 
 
 class Placing:
@@ -34,7 +63,7 @@ class Placing:
         self._costs = costs
         self._rules = rules
         self._batches = batches
-        self._hopes: dict[ModelName, tuple[Room, object, Plan | None]] = {}
+        self._hopes: dict[ModelName, _Hope] = {}
 
     def want(self, line: Line) -> Want:
         """What the model asks for: a parked one can only wake where it sleeps."""
@@ -44,46 +73,57 @@ class Placing:
         footprint = line.footprint
         return Want(line.model.needs.devices, footprint.per_device if footprint else None)
 
-    def attempt(self, line: Line, now: float) -> Attempt:
+    def look(self, now: float) -> Scene:
+        """Who takes room now, and who of them may be asked to leave."""
+        residents = []
+        for inst in self._book.instances.values():
+            holding = Holding(inst.devices, self._rules.promised(inst))
+            if inst.devices and holding.taken != 0:
+                line = self._book.line_of(inst)
+                leaver = self._leaver(inst, line, holding, now) if self._rules.may_leave(inst, line) else None
+                residents.append(Resident(inst, self._batches.claim(line), holding, leaver))
+        return Scene(now, tuple(residents))
+
+    def attempt(self, claim: Claim, scene: Scene) -> Attempt:
         """How to make room for this model: by whom, where, or when."""
-        want = self.want(line)
+        want = self.want(claim.line)
         staying: list[Holding] = []
         leavers: list[Leaver] = []
         later: list[Leaver] = []
         due = inf
-        for inst in self._book.instances.values():
-            holding = Holding(inst.devices, self._rules.promised(inst))
-            if inst is line.current or not inst.devices or holding.taken == 0:
+        for one in scene.residents:
+            if one.inst is claim.line.current:
                 continue
-            resident = self._book.line_of(inst)
-            if not self._rules.may_leave(inst, resident):
-                staying.append(holding)
-                continue
-            at = self._batches.yields_at(inst, line, now)
-            if at <= now:
-                leavers.append(self._leaver(inst, resident, holding, now))
-            elif at < inf:
-                due = min(due, at)
-                later.append(self._leaver(inst, resident, holding, now))
+            at = inf if one.leaver is None else self._batches.yields_at(one.inst, one.claim, claim, scene.now)
+            if one.leaver is None or at == inf:
+                staying.append(one.holding)
+            elif at <= scene.now:
+                leavers.append(one.leaver)
             else:
-                staying.append(holding)
-        plan = self._book.room.plan(want, (*staying, *(one.holding for one in later)), leavers)
-        if plan is not None or not later:
-            return Attempt(plan)
-        hoped = self._hope(line, want, staying, (*leavers, *later))
-        return Attempt(None, due, hoped) if hoped else Attempt(None)
+                due = min(due, at)
+                later.append(one.leaver)
+        if not later:
+            return Attempt(self._book.room.plan(want, staying, leavers))
+        asked = (want, tuple(staying), tuple([(one.instance, one.holding, one.parked) for one in (*leavers, *later)]))
+        hope = self._remembered(claim.line, asked)
+        # A hope is made only for what does not fit beside all of these. So while nobody may leave now, whoever has
+        # asked the same before need not be told again that there is no plan.
+        if hope is None or leavers:
+            plan = self._book.room.plan(want, (*staying, *(one.holding for one in later)), leavers)
+            if plan is not None:
+                return Attempt(plan)
+        if hope is None:
+            plan = self._book.room.plan(want, staying, (*leavers, *later))
+            hope = self._hopes[claim.line.name] = _Hope(self._book.room, asked, plan)
+        return Attempt(None, due, hope.plan) if hope.plan else Attempt(None)
 
-    def _hope(self, line: Line, want: Want, staying: list[Holding], leavers: tuple[Leaver, ...]) -> Plan | None:
-        """The plan for which some turns are not over; remembered, because it is asked for at every step.
+    def _remembered(self, line: Line, asked: _Asked) -> _Hope | None:
+        """What was hoped for when the same was asked before: it is asked for at every step.
 
         Ranks change all the time and are not looked at: the plan is made anew before anybody has to leave.
         """
-        asked = (want, tuple(staying), tuple((one.instance, one.holding, one.parked) for one in leavers))
-        known = self._hopes.get(line.name)
-        if known is None or known[0] is not self._book.room or known[1] != asked:
-            known = self._book.room, asked, self._book.room.plan(want, staying, leavers)
-            self._hopes[line.name] = known
-        return known[2]
+        hope = self._hopes.get(line.name)
+        return hope if hope is not None and hope.room is self._book.room and hope.asked == asked else None
 
     def is_possible(self, line: Line, *, dirty_too: bool) -> bool:
         """Whether it would fit if everybody but the pinned left; ``dirty_too``: and all memory came back."""

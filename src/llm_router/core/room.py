@@ -5,9 +5,10 @@ whoever asks says who stays, who may leave, and what each of them would be worth
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 from typing import Final
+
+from msgspec import Struct
 
 from llm_router.core.words import Device, DeviceId, InstanceId
 
@@ -15,8 +16,7 @@ from llm_router.core.words import Device, DeviceId, InstanceId
 _TRIED: Final = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Holding:
+class Holding(Struct, frozen=True):
     """What one instance takes on each of its devices, in bytes; ``None`` is unknown: alone on the machine."""
 
     devices: tuple[DeviceId, ...]
@@ -27,8 +27,7 @@ class Holding:
         return self.taken is None and bool(self.devices)
 
 
-@dataclass(frozen=True, slots=True)
-class Leaver:
+class Leaver(Struct, frozen=True):
     """An instance that may be asked to leave.
 
     ``parked`` is what it would take asleep, ``None`` if it can only be stopped. ``rank`` is its idle time
@@ -41,8 +40,7 @@ class Leaver:
     rank: float
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """Where the newcomer will live, who must leave for it, and which of those are only put to sleep."""
 
     devices: tuple[DeviceId, ...]
@@ -50,8 +48,7 @@ class Plan:
     parking: frozenset[InstanceId] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Want:
+class Want(Struct, frozen=True):
     """What a newcomer asks for: how many devices, or which (``None``: all), and its size on each in bytes."""
 
     devices: int | tuple[DeviceId, ...] | None

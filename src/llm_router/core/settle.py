@@ -4,13 +4,15 @@ This file knows the order of the questions. It keeps no list of whom to wake, so
 visits each model and each instance, never each ticket. The small decisions themselves are in ``rules``.
 """
 
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
 from math import inf
 from typing import Final
 
+from msgspec.structs import replace
+
 from llm_router.core.acts import Acts
 from llm_router.core.agenda import Agenda
-from llm_router.core.batches import Batches
+from llm_router.core.batches import Batches, Claim
 from llm_router.core.book import Book, Line
 from llm_router.core.commands import Finish
 from llm_router.core.costs import Costs
@@ -121,15 +123,12 @@ class Settle:
             self.order = ()
             return
         contenders = self.batches.contenders()
-        self.order = tuple(line.name for line in contenders)
+        self.order = tuple([claim.line.name for claim in contenders])
         urgent = False
-        for line in contenders:
-            if not self._rules.may_start(line, now):
-                self._agenda.at(line.trouble.retry_at)
-                continue
-            attempt = self.placing.attempt(line, now)
+        for claim, attempt in self._attempts(contenders, now):
+            line = claim.line
             if attempt.plan is None:
-                urgent = self._wait_for_room(line, attempt, now) or urgent
+                urgent = self._wait_for_room(claim, attempt, now) or urgent
             elif attempt.plan.leaving and not line.model.on_demand:
                 self._acts.refuse_all(line, Reason.not_on_demand)
             elif not urgent:
@@ -140,6 +139,20 @@ class Settle:
         )
         if not self._agenda.contested:
             self._plan_errands(now)
+
+    def _attempts(self, claims: Iterable[Claim], now: float) -> Iterator[tuple[Claim, Attempt]]:
+        """What each of them could do now. They all look at one scene, until something is done for one of them.
+
+        What is done for one changes no other's claim: it concerns only its own line and who makes room for it.
+        """
+        scene, done = None, 0
+        for claim in claims:
+            if not self._rules.may_start(claim.line, now):
+                self._agenda.at(claim.line.trouble.retry_at)
+                continue
+            if scene is None or done != self._acts.done:
+                scene, done = self.placing.look(now), self._acts.done
+            yield claim, self.placing.attempt(claim, scene)
 
     def _come(self, line: Line, attempt: Attempt, now: float, *, errand: bool) -> None:
         assert attempt.plan is not None
@@ -157,8 +170,9 @@ class Settle:
             if idle and not set(inst.devices).isdisjoint(plan.devices):
                 inst.leaves_for = line.name
 
-    def _wait_for_room(self, line: Line, attempt: Attempt, now: float) -> bool:
+    def _wait_for_room(self, claim: Claim, attempt: Attempt, now: float) -> bool:
         """Refuse what can never be; else note who is in the way. True if nobody else may slip in before it."""
+        line = claim.line
         if attempt.later is None and not self.placing.is_possible(line, dirty_too=True):
             if line.current is not None:
                 # It cannot wake where it sleeps; elsewhere it may start.
@@ -173,11 +187,10 @@ class Settle:
         self._agenda.contested = True
         if attempt.later and attempt.later.leaving:
             line.leaving = self._book.instances[attempt.later.leaving[0]].model
-        oldest = line.queue.oldest()
-        if oldest is None or (self._book.dirty and not self.placing.is_possible(line, dirty_too=False)):
+        if self._book.dirty and not self.placing.is_possible(line, dirty_too=False):
             return False
         # Small models that fit beside each other must not keep a large one out for ever.
-        urgent_at = oldest.arrived + self._book.settings.quantum_max_s
+        urgent_at = claim.arrived + self._book.settings.quantum_max_s
         if urgent_at > now:
             self._agenda.at(urgent_at)
         return urgent_at <= now
@@ -198,15 +211,10 @@ class Settle:
         )
 
     def _plan_errands(self, now: float) -> None:
-        for line in self._book.lines.values():
-            if not self._rules.is_errand(line):
-                continue
-            if not self._rules.may_start(line, now):
-                self._agenda.at(line.trouble.retry_at)
-                continue
-            attempt = self.placing.attempt(line, now)
+        errands = (self.batches.claim(line) for line in self._book.lines.values() if self._rules.is_errand(line))
+        for claim, attempt in self._attempts(errands, now):
             if attempt.plan is not None:
-                self._come(line, attempt, now, errand=True)
+                self._come(claim.line, attempt, now, errand=True)
             else:
                 self._agenda.at(attempt.due)
 
@@ -222,7 +230,7 @@ class Settle:
     def _clear(self, inst: Instance, now: float) -> None:
         """Ask those in the way to leave, as the state is now and not as it was when the plan was made."""
         line = self._book.line_of(inst)
-        attempt = self.placing.attempt(line, now)
+        attempt = self.placing.attempt(self.batches.claim(line), self.placing.look(now))
         if attempt.plan is None:
             self._agenda.at(attempt.due)
             inst.victims = self._leaving_for(line) + (attempt.later.leaving if attempt.later else ())
