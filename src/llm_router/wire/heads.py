@@ -5,10 +5,10 @@ refuses to know bodies and sockets. Names come in lower case; values are free of
 parser has seen to.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from types import MappingProxyType
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Final
 
 Headers = Sequence[tuple[bytes, bytes]]
