@@ -308,3 +308,11 @@ def test_any_request_is_translated_or_refused(body: dict[str, Any]) -> None:
         return
     assert json.loads(asked.body)["messages"] is not None
     assert json.loads(estimate_tokens(raw))["input_tokens"] > 0
+
+
+def test_a_type_that_is_no_text_is_no_known_one() -> None:
+    asked = {"messages": [{"role": "user", "content": "x"}], "thinking": {"type": []}}
+    assert "chat_template_kwargs" not in json.loads(chat_request(json.dumps(asked).encode()).body)
+    tools = {"tools": [{"name": "t", "input_schema": {}}], "tool_choice": {"type": ["auto"]}}
+    with pytest.raises(BadRequestError, match="cannot translate tool_choice"):
+        chat_request(json.dumps(asked | tools).encode())

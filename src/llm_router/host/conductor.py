@@ -260,7 +260,11 @@ class Conductor:
             if isinstance(event, ev.Arrived):
                 commands = [do.Refuse(event.ticket, Refusal(Reason.shutting_down, event.model, retry_after_s=5.0))]
         for command in commands:
-            self._perform(command)
+            try:
+                self._perform(command)
+            except Exception:
+                # One client's bad luck must not become that of whoever happened to be the cause of this step.
+                log.exception("cannot carry out %r", command)
 
     def _arm(self) -> None:
         deadline = self._scheduler.deadline()

@@ -60,18 +60,16 @@ class Terms(Struct):
 
 def speed_lines(terms: Terms) -> list[bytes]:
     """What is known of a whole answer's speed, as header lines."""
-    meter = terms.meter
-    values = {
-        b"tokens": b"%d" % meter.tokens if meter.tokens else b"",
-        b"tokens-per-second": _figure(meter.per_second()),
-        b"prompt-tokens": b"%d" % meter.prompt if meter.prompt is not None else b"",
-        b"prompt-tokens-per-second": _figure(meter.prompt_rate(terms.asked_at)),
-    }
-    return [b"x-llm-router-%b: %b\r\n" % (name, value) for name, value in values.items() if value]
-
-
-def _figure(value: float | None) -> bytes:
-    return b"" if value is None else b"%.1f" % value
+    meter, lines = terms.meter, []
+    if meter.tokens:
+        lines.append(b"x-llm-router-tokens: %d\r\n" % meter.tokens)
+    if (speed := meter.per_second()) is not None:
+        lines.append(b"x-llm-router-tokens-per-second: %.1f\r\n" % speed)
+    if meter.prompt is not None:
+        lines.append(b"x-llm-router-prompt-tokens: %d\r\n" % meter.prompt)
+    if (speed := meter.prompt_rate(terms.asked_at)) is not None:
+        lines.append(b"x-llm-router-prompt-tokens-per-second: %.1f\r\n" % speed)
+    return lines
 
 
 class Answer(Protocol):

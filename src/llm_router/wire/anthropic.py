@@ -90,7 +90,7 @@ def _modes(asked: Mapping[str, Any], dropped: list[str]) -> dict[str, Any]:
     """Thinking, effort and a schema for the answer."""
     out: dict[str, Any] = {}
     mode = an_object(asked.get("thinking") or {}, "thinking")
-    if mode.get("type") in {"enabled", "disabled"}:
+    if mode.get("type") in ("enabled", "disabled"):
         out["chat_template_kwargs"] = thinking(mode["type"] == "enabled")
     dropped += [f"thinking.{key}" for key in mode if key != "type"]
     config = an_object(asked.get("output_config") or {}, "output_config")
@@ -125,7 +125,7 @@ def _tool_choice(choice: Mapping[str, Any]) -> dict[str, Any]:
     out: dict[str, Any] = {}
     if kind == "tool":
         out["tool_choice"] = {"type": "function", "function": {"name": choice.get("name")}}
-    elif kind in _CHOICES:
+    elif isinstance(kind, str) and kind in _CHOICES:
         out["tool_choice"] = _CHOICES[kind]
     else:
         raise BadRequestError(f"cannot translate tool_choice: its type must be auto, any, tool or none, not {kind!r}")

@@ -68,6 +68,11 @@ _ENDS: Final = {
 }
 
 
+OWN_FAULT: Final = Fault(
+    500, "router_fault", "cannot go on because of a fault in llm-router; please report it with what its log says"
+)
+
+
 def unknown_model(name: str, nearest: Sequence[str]) -> Fault:
     """A model that nobody has configured."""
     hint = f"; did you mean {_listed(nearest)}?" if nearest else "; GET /v1/models lists what there is"

@@ -17,7 +17,8 @@ from llm_router.wire.errors import BadRequestError
 from llm_router.wire.openai import Asked
 from llm_router.wire.paths import Api, Route, raw_candidates
 
-_STREAMED: Final = frozenset({Api.chat, Api.completions})
+#: A tuple: the hash of an enum is a call.
+_STREAMED: Final = (Api.chat, Api.completions)
 
 
 #: A request that asks for nothing but a model.

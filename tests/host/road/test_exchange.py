@@ -10,6 +10,8 @@ import pytest
 from fakes.backend import DONE, Talk, chunk, usage
 from fakes.roadside import Reply, post, roadside
 from llm_router.core.words import EndReason, ModelName, Notice, Outcome, Reason, Refusal, Stage
+from llm_router.host.road import exchange
+from llm_router.wire import heads, order
 from llm_router.wire.dialect import Dialect
 from llm_router.wire.manners import Manners
 
@@ -902,11 +904,27 @@ async def test_an_exchange_that_is_over_leaves_nothing_for_the_collector(asked: 
             client = await side.client()
             await client.post(asked)
             await begun.wait()
-            exchange = weakref.ref(next(iter(side.road.exchanges)))
+            running = weakref.ref(next(iter(side.road.exchanges)))
             answer.set()
             await client.read()
             await side.until(lambda: bool(side.desk.released))
-            assert exchange() is None, "a cycle of references keeps it until the collector comes"
+            assert running() is None, "a cycle of references keeps it until the collector comes"
             await client.close()
         finally:
             gc.enable()
+
+
+@pytest.mark.parametrize(("where", "step"), [(exchange, "hear"), (order, "target_for"), (heads, "answer_headers")])
+async def test_a_bug_of_ours_ends_one_exchange_with_an_error_and_nothing_else(
+    where: object, step: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def bug(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("a bug")
+
+    async with roadside(echo) as side:
+        with monkeypatch.context() as patch:
+            patch.setattr(where, step, bug)
+            reply = await side.ask(CHAT)
+        assert (reply.status, reply.json()["error"]["code"]) == (500, "router_fault")
+        assert "a bug" in caplog.text
+        assert (await side.ask(CHAT)).status == 200

@@ -12,6 +12,7 @@ from typing import Final
 
 from llm_router.core.words import EndReason, ModelName, Notice, Outcome, Refusal, TicketId
 from llm_router.host import desk as seam
+from llm_router.host.road.careful import careful
 from llm_router.host.road.connection import Sending, Trouble
 from llm_router.host.road.hearing import Hearing, hear
 from llm_router.host.road.incoming import Client, Request
@@ -93,6 +94,7 @@ class Exchange:
 
     # Reading and waiting
 
+    @careful
     def begin(self) -> None:
         """The request is whole: find its model and take a place in line."""
         wall, began = time.time(), time.perf_counter()
@@ -121,6 +123,7 @@ class Exchange:
         self._own_s = time.perf_counter() - began
         self._line_up()
 
+    @careful
     def _line_up(self) -> None:
         """Take a place in line; the grant or the refusal may come before this returns."""
         assert self._hearing is not None
@@ -145,6 +148,7 @@ class Exchange:
         self._place = Place.waiting
         self._timer = self._loop.call_later(self._road.limits.again_s, self._line_up)
 
+    @careful
     def _commit(self) -> None:
         """The wait is long enough to be told: from here on the answer is a stream with status 200."""
         self._timer = None
@@ -160,6 +164,7 @@ class Exchange:
     def _news(self) -> Notice | None:
         return None if self._ticket is None else self._road.desk.notice(self._ticket)
 
+    @careful
     def _let_go(self) -> None:
         """A held request was held as long as it may be."""
         self._timer = None
@@ -169,6 +174,7 @@ class Exchange:
             (desk.withdraw if self._hearing.wish.background else desk.let_go)(self._ticket)
         self._refuse(errors.still_waiting(notice, self._model))
 
+    @careful
     def tick(self, now: float) -> None:
         """About once a second: whatever has to be said for the sake of time."""
         speaker = self._speaker
@@ -193,10 +199,12 @@ class Exchange:
 
     # What the desk says
 
+    @careful
     def told(self) -> None:
         if self._place is Place.waiting and self._speaker is not None:
             self._speaker.tell(self._news(), self._loop.time())
 
+    @careful
     def refused(self, refusal: Refusal) -> None:
         if self._place is not Place.waiting:
             return
@@ -204,6 +212,7 @@ class Exchange:
         operator = self._request.visitor.operator
         self._refuse(errors.refusal(refusal, told or self._news(), operator=operator))
 
+    @careful
     def granted(self, lease: seam.Lease) -> None:
         self._lease = self._letter.lease = lease
         if self._place is not Place.waiting:
@@ -232,6 +241,7 @@ class Exchange:
             self._break(error.fault, Outcome.done)
         self._own_s += time.perf_counter() - began
 
+    @careful
     def ended(self, reason: EndReason) -> None:
         self._break(errors.ended(reason), Outcome.failed)
 
@@ -246,6 +256,10 @@ class Exchange:
         if self._place is Place.waiting and self._ticket is not None:
             self._road.desk.withdraw(self._ticket)
         self._break(Fault(503, "shutting_down", "the router is shutting down", retry_after_s=5.0), Outcome.failed)
+
+    def give_up(self) -> None:
+        """Something went wrong that nobody foresaw."""
+        self._break(errors.OWN_FAULT, Outcome.failed)
 
     # Asking the engine
 
@@ -285,6 +299,7 @@ class Exchange:
 
     # What the engine says
 
+    @careful
     def answered(self, status: int, headers: heads.Headers, length: int | None) -> None:
         self._place = Place.answering
         self._let_go_of_body()
@@ -317,6 +332,7 @@ class Exchange:
         overhead = self._own_s + time.perf_counter() - began
         self._reply.begin(status, [*lines, *self._letter.lines(overhead)], length)
 
+    @careful
     def received(self, data: bytes) -> None:
         answer = self._answer
         assert answer is not None
@@ -339,6 +355,7 @@ class Exchange:
         if answer.done:
             self._close()
 
+    @careful
     def completed(self) -> None:
         answer = self._answer
         assert answer is not None
@@ -352,6 +369,7 @@ class Exchange:
             self._reply.body(out)
         self._close()
 
+    @careful
     def failed(self, trouble: Trouble) -> None:
         self._sending = None
         most = _TRIES.get(trouble.code, 0)

@@ -5,6 +5,7 @@ refuses to know connections and answers: what follows from a hearing is the exch
 """
 
 from collections.abc import Callable, Iterable
+from typing import Final
 
 from msgspec import Struct
 
@@ -25,7 +26,7 @@ from llm_router.wire.status import Face
 from llm_router.wire.tailor import tailor
 
 #: The forms of which another model can serve a request that nobody waits for.
-_STEERED = frozenset({Api.chat, Api.completions})
+_STEERED: Final = (Api.chat, Api.completions)
 
 
 class UnusableError(BadRequestError):
