@@ -45,9 +45,9 @@ def test_nothing_leads_out_of_gone_and_everything_leads_there() -> None:
 
 
 def test_the_groups_of_states_are_what_they_say() -> None:
-    assert not COMING & LOADING
-    assert not LOADING & FREEING
-    assert not COMING & LEAVING
+    assert not set(COMING) & set(LOADING)
+    assert not set(LOADING) & set(FREEING)
+    assert not set(COMING) & set(LEAVING)
 
 
 def test_repr_is_for_reading() -> None:

@@ -57,14 +57,15 @@ MOVES: Final[Mapping[State, frozenset[State]]] = {
     State.gone: frozenset(),
 }
 
+# Tuples, because they are asked for at every step and the hash of an enum is a call.
 #: Room is promised to these, but they hold no more than a parked engine does.
-COMING: Final = frozenset({State.planned, State.cleared, State.called})
+COMING: Final = (State.planned, State.cleared, State.called)
 #: An engine is being brought to life.
-LOADING: Final = frozenset({State.starting, State.checking, State.waking})
+LOADING: Final = (State.starting, State.checking, State.waking)
 #: Memory is being given back.
-FREEING: Final = frozenset({State.stopping, State.parking})
+FREEING: Final = (State.stopping, State.parking)
 #: Their memory is promised away, or will be free.
-LEAVING: Final = frozenset({State.draining, State.stopping, State.gone})
+LEAVING: Final = (State.draining, State.stopping, State.gone)
 
 
 class InvalidTransition(Exception):  # noqa: N818  (the word of the design)
