@@ -197,4 +197,5 @@ async def test_the_module_runs_as_a_program(tmp_path: Path) -> None:
     ) as engine:
         assert await engine.process.wait() == 1
         assert any("No such file" in line for line in engine.lines)
-        assert engine.lines[-1] == ("error: Failed to init server, please check the input params.")
+        # Not always the last line: llama.cpp's log is written by a thread of its own.
+        assert "error: Failed to init server, please check the input params." in engine.lines
