@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -234,6 +235,7 @@ def watchful(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRouter
         "slow": (f"gate={folder / 'never'}", "chatty"),
         "elsewhere": ("elsewhere", "chatty"),
         "ill": (f"sick={folder / 'sick'}",),
+        "single": ("one",),
     }
     config = wild(folder, models, load_silence=0.6, answer_silence=0.4, look_every=0.1)
     config["scheduler"] |= {"stall": 0.3, "starts_in_a_row": 1}
@@ -320,3 +322,27 @@ def test_a_long_pause_of_a_working_engine_costs_it_nothing(watchful: RunningRout
             say_so(tmp_path / "go")
             assert text_of(list(chunks)).endswith(" am wild.")
         assert watchful.status()["instances"][0]["pid"] == engine["pid"]
+
+
+@pytest.mark.parametrize("wanted", [False, True], ids=["alone", "while another model is wanted"])
+def test_a_long_prompt_on_the_only_slot_is_read_to_its_end(
+    watchful: RunningRouter, tmp_path: Path, wanted: bool
+) -> None:
+    """It says nothing for five times as long as silence is suffered, and could make no other token meanwhile."""
+    with watchful.client() as client, ThreadPoolExecutor(1) as pool:
+        assert answer(client, "single") == SAYS
+        (engine,) = watchful.status()["instances"]
+        asked = notes(watchful, "single").count("asked hi")
+        with client.stream("POST", CHAT, json=wish("single", f"read {tmp_path / 'read'}")) as response:
+            chunks = events(response)
+            next(chunks)
+            other = pool.submit(works, client) if wanted else None
+            time.sleep(2.0)
+            say_so(tmp_path / "read")
+            assert text_of(list(chunks)) == SAYS
+        assert notes(watchful, "single").count("asked hi") == asked, "nobody doubted it"
+        if other is not None:
+            other.result(10)
+        else:
+            assert watchful.status()["instances"][0]["pid"] == engine["pid"]
+        assert not [one for one in watchful.status()["failures"] if one["model"] == "single"]

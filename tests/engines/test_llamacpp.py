@@ -331,6 +331,28 @@ def test_lines_for_a_parent_router_have_a_true_percent() -> None:
         assert ENGINE.read("cmd_child_to_router:state:" + broken) is None
 
 
+@pytest.mark.parametrize(
+    ("line", "works"),
+    [
+        (
+            "0.12.735.485 I slot print_timing: id  0 | task 0 | prompt processing, n_tokens =   2048, progress = 0.17, t = 12.53 s",
+            True,
+        ),
+        (
+            "slot update_slots: id  3 | task 0 | prompt processing progress, n_past = 517, n_tokens = 512, progress = 0.335958",
+            True,
+        ),
+        ("0.01.190.221 I srv  server_strea: conv_id= (empty=1)", False),
+        ("slot launch_slot_: id  0 | task 0 | processing task, is_child = 0", False),
+        ("slot update_slots: id  0 | task 0 | new prompt, n_ctx_slot = 65024, n_keep = 0, task.n_tokens = 33", False),
+    ],
+)
+def test_each_batch_of_a_prompt_shows_that_it_works(line: str, works: bool) -> None:
+    """And what a request prints when it merely comes does not: it comes to a hanging engine too."""
+    fact = ENGINE.read(line)
+    assert (fact is not None and fact.works) is works
+
+
 @given(st.text(max_size=80))
 def test_no_line_makes_the_reader_raise(line: str) -> None:
     ENGINE.read(line)

@@ -208,7 +208,7 @@ def test_progress_follows_the_real_log_of_a_start() -> None:
     percents = [fact.percent for fact in facts if fact.percent is not None]
     assert percents == sorted(percents)
     assert percents[-1] == 100.0
-    phases = list(dict.fromkeys(fact.phase for fact in facts))
+    phases = list(dict.fromkeys(fact.phase for fact in facts if fact.phase))
     assert phases == ["starting", "loading weights", "allocating cache", "warming up"]
     assert [fact.port for fact in facts if fact.port] == [18240]
 
@@ -251,6 +251,23 @@ def test_each_line_of_a_load_has_its_phase(line: str, phase: str, percent: float
 @pytest.mark.parametrize("rank", ["TP1", "TP11", "PP1 TP0", "DP2 TP0", "TP3 EP3"])
 def test_other_ranks_say_the_same_and_do_not_count(rank: str) -> None:
     assert ENGINE.read(f"[2026-11-20 10:00:00 {rank}] Load weight begin. avail mem=78.58 GB") is None
+
+
+@pytest.mark.parametrize(
+    ("line", "works"),
+    [
+        (
+            "[2026-11-20 11:19:23] Prefill batch, #new-seq: 1, #new-token: 8192, #cached-token: 0, token usage: 0.00",
+            True,
+        ),
+        ("[2026-11-20 11:19:23 TP0] Prefill batch. #new-seq: 1, #new-token: 8192, #cached-token: 0", True),
+        ("[2026-11-20 11:19:23 DP1 TP0] Decode batch, #running-req: 1, #token: 40, gen throughput (token/s): 9", True),
+        ('[2026-11-20 11:19:23] INFO:     127.0.0.1:1 - "POST /v1/chat/completions HTTP/1.1" 200 OK', False),
+    ],
+)
+def test_each_batch_shows_that_it_works(line: str, works: bool) -> None:
+    fact = ENGINE.read(line)
+    assert (fact is not None and fact.works) is works
 
 
 def test_a_line_that_says_nothing() -> None:

@@ -155,7 +155,11 @@ def test_progress_follows_the_real_log_of_a_start() -> None:
     percents = [fact.percent for fact in facts if fact.percent is not None]
     assert percents == sorted(percents)
     assert percents[-1] == 99.0
-    assert list(dict.fromkeys(fact.phase for fact in facts)) == ["loading weights", "allocating cache", "warming up"]
+    assert list(dict.fromkeys(fact.phase for fact in facts if fact.phase)) == [
+        "loading weights",
+        "allocating cache",
+        "warming up",
+    ]
     assert [fact.port for fact in facts if fact.port] == [18230]
 
 
@@ -190,6 +194,19 @@ def test_only_the_first_rank_counts() -> None:
     assert ENGINE.read("(Worker_TP1 pid=9) INFO [x] Starting to load model /m...") is None
     assert ENGINE.read("(Worker_PP1_TP0 pid=9) INFO [x] Starting to load model /m...") is None
     assert ENGINE.read("(APIServer pid=9) INFO [x] Using max model len 2048") is None
+
+
+@pytest.mark.parametrize(
+    ("prompt", "generation", "works"),
+    [("812.4", "0.0", True), ("0.0", "31.9", True), ("0.0", "0.0", False), ("0.1", "0.0", True)],
+)
+def test_throughput_shows_that_it_works(prompt: str, generation: str, works: bool) -> None:
+    """One that hangs goes on printing the line, with zeros."""
+    fact = ENGINE.read(
+        f"(APIServer pid=1) INFO [loggers.py:271] Engine 000: Avg prompt throughput: {prompt} tokens/s, "
+        f"Avg generation throughput: {generation} tokens/s, Running: 1 reqs, Waiting: 0 reqs, GPU KV cache usage: 1.0%"
+    )
+    assert (fact is not None and fact.works) is works
 
 
 CORE = "(EngineCore pid=7) ERROR 11-20 11:20:06 [core.py:1584] "

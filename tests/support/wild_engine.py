@@ -11,10 +11,12 @@ daemon         leaves a daemon behind: forked twice, in a session of its own
 elsewhere      serves on another port than it was told
 log=MB         writes a log of this size before it is ready
 sick=PATH      answers no health check once this file exists
+one            has one slot: a chat waits until the one before it is answered
 
 The first word of a chat's last message may ask for more: ``hang`` (two words, then silence), ``mute`` (silence),
 ``die`` (two words, then the end of the process), ``endless`` (a word every 10 ms), ``flood`` (as fast as it
-goes; ``GET /sent`` tells how many bytes were taken), ``hold PATH`` (one word, the rest once this file exists).
+goes; ``GET /sent`` tells how many bytes were taken), ``hold PATH`` (one word, the rest once this file exists),
+``read PATH`` (computes, and says nothing but pings until this file exists, as over a long prompt).
 """
 
 import json
@@ -30,6 +32,7 @@ NOTES, PORT = sys.argv[1], int(sys.argv[2])
 WORDS = {key: value for key, _, value in (word.partition("=") for word in sys.argv[3:])}
 SAYS = ("I", " am", " wild.")
 SENT = [0]
+SLOT = threading.Lock()
 
 
 def note(text: str) -> None:
@@ -98,9 +101,21 @@ def chat(connection: socket.socket, asked: dict[str, object]) -> None:
     note(f"asked {wish}")
     if wish == "mute":
         silent(connection)
+    if "one" in WORDS:
+        with SLOT:
+            generate(connection, asked, wish, more)
+    else:
+        generate(connection, asked, wish, more)
+    if "once" in WORDS:
+        os._exit(4)
+
+
+def generate(connection: socket.socket, asked: dict[str, object], wish: str, more: str) -> None:
     if asked.get("stream"):
         head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
         connection.sendall(head)
+        if wish == "read":
+            read_prompt(connection, more)
         for word in words(connection, wish, more):
             event(connection, word)
         event(connection, "", "stop")
@@ -112,8 +127,14 @@ def chat(connection: socket.socket, asked: dict[str, object]) -> None:
         choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
         usage = {"prompt_tokens": 1, "completion_tokens": 3, "total_tokens": 4}
         whole(connection, {"id": "x", "object": "chat.completion", "choices": choices, "usage": usage})
-    if "once" in WORDS:
-        os._exit(4)
+
+
+def read_prompt(connection: socket.socket, path: str) -> None:
+    pinged = time.monotonic()
+    while not os.path.exists(path):  # noqa: PTH110 - stays light
+        if time.monotonic() - pinged > 0.1:
+            pinged = time.monotonic()
+            chunk(connection, b": ping\n\n")
 
 
 def words(connection: socket.socket, wish: str, more: str) -> Iterator[str]:

@@ -97,7 +97,7 @@ class Server(Section):
     load_silence: Annotated[Duration, Field(gt=0)] = 120.0
     """How long nothing may move while a model loads: no line of its log, no memory, no reading, no computing."""
     answer_silence: Annotated[Duration, Field(gt=0)] = 120.0
-    """How long an engine may send nothing while requests run; then it must make one token, or it is replaced. Give it more than the longest prompt takes to read."""
+    """How long an engine may show no work while requests run: no byte of an answer, no line of its log about one, no computing. Then it must make one token, or it is replaced."""
     look_every: Annotated[Duration, Field(gt=0)] = 5.0
     """How often an idle engine is asked whether it is well."""
     shutdown_grace: Duration = 30.0
@@ -143,7 +143,7 @@ class Scheduler(Section):
     """The rules of waiting and switching. The defaults suit a workstation; every one may be left out."""
 
     stall: Duration = _RULES.stall_s
-    """While a model has to leave: an answer without progress for so long may be ended."""
+    """While a model has to leave: an answer without progress for so long may be ended. That its engine works is progress too."""
     drain_timeout: Duration = _RULES.drain_timeout_s
     """While a model has to leave: an answer older than this may be ended; 0 means never."""
     quantum_factor: Annotated[float, Field(ge=0, le=1000)] = _RULES.quantum_factor

@@ -203,6 +203,7 @@ class LogFact:
 
     ``failure``: this line alone shows that the start cannot succeed, even if the process lives on.
     ``port``: the line says on which port it listens. Another one than ``Job.port`` fails the start.
+    ``works``: it has just worked on somebody's request; never of a line that a request's mere arrival prints.
     """
 
     phase: str | None = None
@@ -210,6 +211,7 @@ class LogFact:
     near: bool = False
     failure: Failure | None = None
     port: int | None = None
+    works: bool = False
 
 
 @dataclass(frozen=True, slots=True)

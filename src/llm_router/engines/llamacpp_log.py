@@ -136,6 +136,8 @@ _PHASES: Final = (
     ),
 )
 _STATE: Final = "cmd_child_to_router:state:"
+#: One batch of a prompt is read: "progress" stands before the numbers in builds before 2026, and behind them since.
+_WORKS: Final = re.compile(r"prompt processing(?: progress)?, n_")
 _LISTENING: Final = re.compile(r"listening on https?://[^\s:]+:(?P<port>\d+)")
 
 
@@ -149,7 +151,9 @@ def read_line(line: str) -> LogFact | None:
     for pattern, phase, near in _PHASES:
         if pattern.search(text):
             return LogFact(phase, near=near, port=port)
-    return LogFact(port=port) if port else None
+    if port:
+        return LogFact(port=port)
+    return LogFact(works=True) if _WORKS.search(text) else None
 
 
 def _read_state(text: str) -> LogFact | None:

@@ -124,6 +124,8 @@ CAUSES: Final[tuple[Cause, ...]] = (
 
 #: Only the first rank of the first stage counts; each prints the same lines.
 _OTHER_RANK: Final = re.compile(r"^\[[^\]]*\b(?:TP|PP|DP|EP)[1-9]\d*\b[^\]]*\]")
+#: Each chunk of a prompt, and one in some forty steps of generating. Older versions have a full stop.
+_WORKS: Final = re.compile(r"\b(?:Prefill|Decode) batch[,.]")
 MARKS: Final[tuple[Mark, ...]] = (
     Mark(r"The server is fired up and ready to roll", WARMING, 100.0, near=True),
     Mark(r"Uvicorn running on http", WARMING, 97.0, near=True),
@@ -196,6 +198,8 @@ class SGLang:
         return _ready()
 
     def read(self, line: str) -> LogFact | None:
+        if _WORKS.search(line):
+            return LogFact(works=True)
         if _OTHER_RANK.match(line):
             return None
         if re.search(_BUSY_PORT.text, line):

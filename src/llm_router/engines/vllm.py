@@ -140,6 +140,8 @@ CAUSES: Final[tuple[Cause, ...]] = (
 )
 
 _OTHER_RANK: Final = re.compile(r"^\((?:Worker|EngineCore)[^)]*_(?:TP|PP|DP|EP)[1-9]\d*(?![0-9])")
+#: Printed every 10 s while requests run, also by one that hangs: then with zeros.
+_WORKS: Final = re.compile(r"Avg (?:prompt|generation) throughput: (?!0+\.0+ )\d")
 MARKS: Final[tuple[Mark, ...]] = (
     Mark(r"Application startup complete", WARMING, 99.0, near=True),
     Mark(r"Starting vLLM (?:API )?server.* on http", WARMING, 98.0, near=True),
@@ -218,6 +220,8 @@ class VLLM:
         return health_step("/health")
 
     def read(self, line: str) -> LogFact | None:
+        if _WORKS.search(line):
+            return LogFact(works=True)
         return None if _OTHER_RANK.match(line) else read_marks(MARKS, line)
 
     def explain(self, job: Job, ended: Ended | None, tail: Sequence[str]) -> Failure:

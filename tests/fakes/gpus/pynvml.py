@@ -2,8 +2,8 @@
 
 It is found by ``PYTHONPATH``. The folder ``FAKE_GPUS`` holds the machine: ``cards.json`` with a list of UUIDs in the
 library's order, each with its PCI bus, its name and its total bytes; a file for each process that holds memory,
-named by its pid, with bytes by PCI-order index (``hold`` in engine_base writes it); and while there is a file
-``slow``, what processes held that are gone is not back.
+named by its pid, with bytes by PCI-order index (``hold`` in engine_base writes it); while there is a file ``slow``,
+what processes held that are gone is not back; and while there is a file ``busy``, all cards compute.
 """
 
 import json
@@ -79,6 +79,10 @@ def nvmlDeviceGetMemoryInfo(handle: str) -> Any:  # noqa: N802
     total = next(card["total"] for card in _cards() if card["uuid"] == handle)
     used = _taken(handle) if (FOLDER / "slow").exists() else _held(handle)
     return SimpleNamespace(total=total, used=sum(used.values()))
+
+
+def nvmlDeviceGetUtilizationRates(handle: str) -> Any:  # noqa: ARG001, N802
+    return SimpleNamespace(gpu=100 if (FOLDER / "busy").exists() else 0, memory=0)
 
 
 def nvmlDeviceGetComputeRunningProcesses(handle: str) -> list[Any]:  # noqa: N802

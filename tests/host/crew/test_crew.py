@@ -28,9 +28,11 @@ from llm_router.engines import registry
 from llm_router.engines.engine import Answer, Job, Question
 from llm_router.host.crew import crew as module
 from llm_router.host.crew.crew import LocalCrew
+from llm_router.host.crew.progress import Vitals
 from llm_router.host.history import History
 from llm_router.host.machine import memory, ports
 from llm_router.host.machine.gpus import Gauge, Holder
+from llm_router.host.machine.logs import LogTail
 from llm_router.host.machine.memory import Gate
 from llm_router.host.machine.tasks import Tasks
 from llm_router.host.road.asking import Asker
@@ -270,6 +272,46 @@ async def test_an_engine_that_goes_bad_is_reported(yard: Yard, monkeypatch: pyte
     watch = yard.crew.places()[ONE].watch
     assert watch is not None
     assert vars(watch)["outcomes"] == [Outcome.failed]
+
+
+async def told(yard: Yard, kind: type[ev.Event]) -> ev.Event:
+    async with asyncio.timeout(5):
+        while True:
+            for event in yard.told:
+                if isinstance(event, kind):
+                    return event
+            await asyncio.sleep(0.001)
+
+
+async def test_a_silent_answer_on_which_its_engine_works_has_not_stalled(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The desk counts bytes. That the engine computes on a prompt only the crew can see."""
+    yard.crew.config = configured("server: {look_every: 0.01}\n" + CONFIG)
+    busy = asyncio.get_running_loop().time
+    await yard.up()
+    await yard.crew.prove(do.Prove(ONE), lambda _news: None)
+    monkeypatch.setattr(module, "vitals_of", lambda _pids, *, gpu: Vitals(busy(), 0, 0, gpu))
+    for ticket in (TicketId(1), TicketId(2)):
+        yard.crew.begun(ONE, ticket, lambda: 0)
+    assert await told(yard, ev.Progressed) == ev.Progressed(TicketId(1), (TicketId(2),))
+
+
+async def test_an_engine_that_cannot_be_looked_at_shows_no_work(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No descriptor is left for its log or for /proc. Nobody hides behind that for ever."""
+
+    def none_left(*_: object, **__: object) -> Vitals:
+        raise OSError(24, "Too many open files")
+
+    yard.crew.config = configured("server: {look_every: 0.01, answer_silence: 0.05}\n" + CONFIG)
+    await yard.up()
+    await yard.crew.prove(do.Prove(ONE), lambda _news: None)
+    monkeypatch.setattr(module, "vitals_of", none_left)
+    monkeypatch.setattr(LogTail, "latest", none_left)
+    yard.talk.ready = False
+    yard.crew.begun(ONE, TicketId(1), lambda: 0)
+    assert isinstance(await told(yard, ev.Sickened), ev.Sickened)
+    assert not [event for event in yard.told if isinstance(event, ev.Progressed)]
 
 
 async def test_patience_over_kills_all(yard: Yard) -> None:

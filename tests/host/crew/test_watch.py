@@ -2,14 +2,20 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import pytest
 
 from fakes.virtual_time import run
 from llm_router.core.words import Failure, FailureKind, Outcome, TicketId
-from llm_router.engines.engine import Answer, Job, Judgement, Question, Step, Verdict
-from llm_router.host.crew.watch import AGAIN_S, LOOK_S, SUSPICIOUS, WHOLE_ANSWERS, Watch
+from llm_router.engines.engine import Answer, Job, Judgement, LogFact, Question, Step, Verdict
+from llm_router.host.crew.progress import Vitals
+from llm_router.host.crew.watch import AGAIN_S, COMPUTING, LOOK_S, QUIET_S, SUSPICIOUS, WHOLE_ANSWERS, Watch
 
-CHEAP, TOKEN = Question("GET", "/health"), Question("POST", "/v1/chat/completions")
+TOKEN_S = 60.0
+CHEAP, TOKEN = Question("GET", "/health"), Question("POST", "/v1/chat/completions", timeout_s=TOKEN_S)
 
 
 def judge(answer: Answer) -> Judgement:
@@ -21,7 +27,7 @@ def judge(answer: Answer) -> Judgement:
 
 
 class Engine:
-    """The two things that a watch wants of an engine."""
+    """What a watch wants of an engine."""
 
     asks = True
 
@@ -30,6 +36,9 @@ class Engine:
 
     def steps(self, job: Job) -> tuple[Step, ...]:
         return (Step("ready", CHEAP, judge), Step("first token", TOKEN, judge))
+
+    def read(self, line: str) -> LogFact | None:
+        return LogFact(works=True) if line == "a batch of the prompt" else LogFact(phase=line)
 
 
 @dataclass
@@ -192,3 +201,200 @@ async def test_a_whole_answer_is_given_more_time_and_not_for_ever() -> None:
     began = asyncio.get_running_loop().time()
     await found(tested)
     assert asyncio.get_running_loop().time() - began >= 0.02 * WHOLE_ANSWERS
+
+
+# -- long prompts, on virtual time
+
+
+@dataclass
+class World:
+    """An engine with one slot: while it answers somebody it makes no token for anybody else.
+
+    ``sent`` are the bytes of each answer; ``cpu`` is the share of a core that it computes with, ``line`` what it
+    logs at each look. ``well``: it answers its health check. ``refuses``: it refuses a token at once. ``then`` is
+    called now and then with the time.
+    """
+
+    sent: dict[TicketId, int | None] = field(default_factory=dict)
+    cpu: float = 0.0
+    gpu: bool = False
+    line: str = "POST /v1/chat/completions 200"
+    well: bool = True
+    refuses: bool = False
+    then: Callable[[float], None] = lambda _now: None
+    spent: float = 0.0
+    asked: list[str] = field(default_factory=list)
+    working: set[TicketId] = field(default_factory=set)
+    leases: dict[TicketId, Callable[[], int | None]] = field(default_factory=dict)
+
+    async def ask(self, host: str, port: int, question: Question) -> Answer:
+        self.asked.append(question.path)
+        if question.path == CHEAP.path and self.well:
+            return Answer(200)
+        if not self.refuses and (self.sent or not self.well):
+            await asyncio.sleep(question.timeout_s)
+            return Answer(0, body=b"silent")
+        return Answer(0, body=b"refused") if self.refuses else Answer(200)
+
+    def watch(self, quiet_s: float = QUIET_S) -> Watch:
+        self.lease()
+        return Watch(
+            Engine(),  # type: ignore[arg-type]
+            Job("m", ("engine",), 1),
+            self.ask,
+            self.leases,
+            log=lambda: [self.line],
+            vitals=lambda: Vitals(self.spent, 0, 0, self.gpu),
+            works=self.working.update,
+            quiet_s=quiet_s,
+        )
+
+    def lease(self) -> None:
+        """A lease for each answer."""
+        self.leases.clear()
+        self.leases.update((ticket, partial(self.sent.get, ticket)) for ticket in self.sent)
+
+    async def pass_time(self) -> None:
+        while True:
+            self.then(now())
+            self.lease()
+            await asyncio.sleep(0.5)
+            self.spent += self.cpu * 0.5
+
+    def found(self, within_s: float, *, failed: int = 0, quiet_s: float = QUIET_S) -> tuple[Failure, float] | None:
+        """What is found and when, ``None`` if nothing is within so many seconds, after so many failed requests."""
+
+        async def story() -> tuple[Failure, float] | None:
+            passing = asyncio.ensure_future(self.pass_time())  # noqa: TID251 - cancelled below
+            watch = self.watch(quiet_s)
+            for _ in range(failed):
+                watch.over(Outcome.failed)
+            try:
+                async with asyncio.timeout(within_s):
+                    return await watch.run(), now()
+            except TimeoutError:
+                return None
+            finally:
+                passing.cancel()
+
+        return run(story())
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+ONE, TWO = TicketId(1), TicketId(2)
+FOR_LONG = QUIET_S * COMPUTING / 2
+
+
+@pytest.mark.parametrize("sign", [{"cpu": 0.5}, {"gpu": True}], ids=["processor", "GPU"])
+@pytest.mark.parametrize("count", [0, 17, None], ids=["a prompt", "in the middle", "a whole answer"])
+def test_an_engine_that_computes_is_left_alone_however_long_it_is_silent(
+    sign: dict[str, Any], count: int | None
+) -> None:
+    world = replace(World({ONE: count}), **sign)
+    assert world.found(FOR_LONG) is None
+    assert world.asked == [], "not even asked"
+    assert world.working == {ONE}, "the desk hears that its lease has not stalled"
+
+
+def test_an_engine_whose_log_tells_of_its_work_is_left_alone_for_ever() -> None:
+    world = World({ONE: 0}, line="a batch of the prompt")
+    assert world.found(QUIET_S * COMPUTING * 1.5) is None
+    assert world.asked == []
+    assert world.working == {ONE}
+
+
+def test_an_engine_that_hangs_is_found_though_lines_are_logged_of_those_who_come() -> None:
+    world = World({ONE: 0})
+    result = world.found(FOR_LONG)
+    assert result is not None
+    failure, at = result
+    assert "cannot make a token any more" in failure.cause
+    assert QUIET_S < at <= QUIET_S + TOKEN_S + 2 * LOOK_S
+    assert world.working == set()
+
+
+@pytest.mark.parametrize("sign", [{"cpu": 1.0}, {"gpu": True}], ids=["processor", "GPU"])
+def test_an_engine_that_spins_while_it_hangs_is_found_too(sign: dict[str, Any]) -> None:
+    world = replace(World({ONE: 0}), **sign)
+    result = world.found(QUIET_S * COMPUTING * 2)
+    assert result is not None
+    assert QUIET_S * COMPUTING < result[1] < QUIET_S * (COMPUTING + 2)
+    assert world.asked == [TOKEN.path]
+
+
+def test_the_little_that_an_idle_server_computes_is_no_work() -> None:
+    assert World({ONE: 0}, cpu=0.05).found(FOR_LONG) is not None
+
+
+def test_an_answer_that_begins_while_a_token_is_waited_for_clears_the_engine() -> None:
+    """The prompt was read in the meantime, and the token that was asked for stands in line behind the answer."""
+    world = World({ONE: 0})
+
+    def begin(moment: float) -> None:
+        if moment > QUIET_S + 20.0:
+            world.sent[ONE] = int(moment)
+
+    world.then = begin
+    assert world.found(FOR_LONG) is None
+    assert world.asked == [TOKEN.path]
+
+
+def test_an_engine_that_begins_to_compute_while_a_token_is_waited_for_is_left_alone() -> None:
+    world = World({ONE: 0})
+
+    def begin(moment: float) -> None:
+        world.cpu = 1.0 if moment > QUIET_S + 10.0 else 0.0
+
+    world.then = begin
+    assert world.found(FOR_LONG) is None
+
+
+@pytest.mark.parametrize("cpu", [0.0, 4.0])
+def test_clients_who_leave_and_come_again_hide_no_hang(cpu: float) -> None:
+    """Each waits half as long as silence is suffered; nobody gets a byte. What it computes in between is not for them."""
+    world = World()
+
+    def come_and_go(moment: float) -> None:
+        turn, place = divmod(moment, QUIET_S / 2 + 10.0)
+        world.sent = {TicketId(int(turn)): 0} if place < QUIET_S / 2 else {}
+        world.cpu = 0.0 if world.sent else cpu
+
+    world.then = come_and_go
+    result = world.found(QUIET_S * 5)
+    assert result is not None
+    assert result[1] > QUIET_S
+
+
+def test_what_it_computes_while_nobody_asks_excuses_nothing() -> None:
+    result = World(cpu=4.0, well=False).found(FOR_LONG)
+    assert result is not None
+    assert result[1] <= LOOK_S + SUSPICIOUS * (AGAIN_S + CHEAP.timeout_s) + TOKEN_S
+
+
+def test_who_refuses_a_token_at_once_is_not_busy() -> None:
+    result = World({ONE: 0}, cpu=1.0, well=False, refuses=True).found(FOR_LONG, failed=SUSPICIOUS)
+    assert result is not None
+    assert result[1] <= LOOK_S
+
+
+@pytest.mark.parametrize("quiet_s", [4.0, QUIET_S])
+def test_who_fails_requests_while_it_reads_a_long_prompt_may_read_on(quiet_s: float) -> None:
+    """A template that it cannot fill in, a request too large: it is asked for a token, which must wait."""
+    world = World({ONE: 0}, cpu=1.0)
+    assert world.found(quiet_s * 10, failed=SUSPICIOUS, quiet_s=quiet_s) is None
+    assert world.asked == [TOKEN.path]
+
+
+def test_who_hears_nothing_beside_others_who_do_is_worked_on() -> None:
+    world = World({ONE: 0, TWO: 0})
+
+    def stream(moment: float) -> None:
+        world.sent[TWO] = int(moment * 100)
+
+    world.then = stream
+    assert world.found(FOR_LONG) is None
+    assert world.asked == []
+    assert world.working == {ONE}

@@ -52,6 +52,15 @@ def test_what_is_in_use_is_read_anew(drm: Path) -> None:
     assert amd.used(DeviceId("AMD-gone")) is None
 
 
+def test_how_much_a_card_computes(drm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (drm / "card1" / "device" / "gpu_busy_percent").write_text("99\n")
+    (drm / "card0" / "device" / "gpu_busy_percent").write_text("2\n")
+    assert [Amd(drm).busy(card) for card in (ONE, TWO, DeviceId("AMD-gone"))] == [99, 2, None]
+    monkeypatch.setattr(gpus, "_load", lambda: None)
+    monkeypatch.setattr(gpus, "Amd", lambda: Amd(drm))
+    assert [Gauge().computes(card) for card in (ONE, TWO, DeviceId("AMD-gone"))] == [True, False, False]
+
+
 def test_a_machine_without_has_none(tmp_path: Path) -> None:
     assert Amd(tmp_path / "nothing").cards() == []
 

@@ -61,6 +61,9 @@ class Nvml:
     def nvmlDeviceGetMemoryInfo(self, handle: str) -> Any:  # noqa: N802
         return self.cards[handle]
 
+    def nvmlDeviceGetUtilizationRates(self, handle: str) -> Any:  # noqa: N802
+        return SimpleNamespace(gpu=97 if handle == "GPU-fast" else 3, memory=50)
+
     def nvmlDeviceGetComputeRunningProcesses(self, handle: str) -> list[Any]:  # noqa: N802
         return [SimpleNamespace(pid=7, usedGpuMemory=2 * GIB), SimpleNamespace(pid=8, usedGpuMemory=None)]
 
@@ -109,6 +112,16 @@ def test_a_driver_that_fails_answers_nothing(nvml: Nvml, caplog: pytest.LogCaptu
     assert "cannot read the GPUs: GPU is lost" in caplog.text
 
 
+def test_which_of_them_computes(nvml: Nvml, caplog: pytest.LogCaptureFixture) -> None:
+    gauge = Gauge()
+    assert gauge.computes(DeviceId("GPU-fast"))
+    assert not gauge.computes(DeviceId("GPU-slow")), "a desktop is drawn"
+    assert not gauge.computes(HOST_DEVICE)
+    nvml.broken = True
+    assert not gauge.computes(DeviceId("GPU-fast"))
+    assert caplog.text == "", "a part of a GPU cannot tell, and is asked again and again"
+
+
 def test_without_a_gpu_there_is_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLM_ROUTER_GPUS", "none")
     gauge = Gauge()
@@ -117,6 +130,7 @@ def test_without_a_gpu_there_is_the_host(monkeypatch: pytest.MonkeyPatch) -> Non
     assert gauge.indices((HOST_DEVICE,)) == ()
     assert gauge.used(HOST_DEVICE) is None
     assert gauge.holders(HOST_DEVICE) == ()
+    assert not gauge.computes(HOST_DEVICE)
 
 
 def test_this_machine_can_be_asked_whatever_it_has() -> None:

@@ -186,3 +186,17 @@ def test_at_the_end_of_a_large_log_only_its_last_part_is_read(log: Path) -> None
     assert found[0] == f"{60_000 - len(found) + 1:099d}", "it begins with a whole line"
     assert found[-1] == "out of memory"
     assert tail.finish() == []
+
+
+def test_what_nobody_has_read_for_long_is_passed_over(log: Path) -> None:
+    tail = LogTail(log)
+    append(log, b"".join(b"%099d\n" % number for number in range(60_000)))
+    found = tail.latest()
+    assert 2_000 < len(found) <= 256 * 1024 // 100
+    assert found[-1] == f"{59_999:099d}"
+    append(log, b"one\ntw")
+    assert tail.latest() == ["one"]
+    append(log, b"o\n")
+    assert tail.latest() == ["two"]
+    assert tail.latest() == []
+    assert list(tail.lines)[-2:] == ["one", "two"]

@@ -27,8 +27,9 @@ def test_the_dead_have_none_and_do_not_count() -> None:
     child.wait()
     assert vitals_of([child.pid]) is None
     assert vitals_of([]) is None
-    both = vitals_of([child.pid, os.getpid()])
+    both = vitals_of([child.pid, os.getpid()], gpu=True)
     assert both is not None
+    assert both.gpu
 
 
 def test_several_are_summed() -> None:

@@ -6,7 +6,8 @@ starts and stops what it is told to, and reports; it never decides whom.
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from typing import Final
 
 from msgspec.structs import replace
@@ -22,6 +23,7 @@ from llm_router.host.crew.existing import Existing
 from llm_router.host.crew.place import Place
 from llm_router.host.crew.prechecks import weights_of
 from llm_router.host.crew.probe import Eyes, Limits, News, Proof, prove
+from llm_router.host.crew.progress import Vitals
 from llm_router.host.crew.sleeping import Sleeping
 from llm_router.host.crew.starting import Starting
 from llm_router.host.crew.stopping import Stopping
@@ -67,6 +69,7 @@ class LocalCrew:
         self._asker = asker or Asker(pools)
         self._tasks = tasks
         self._state = state
+        self._gauge = gauge
         self._history = history
         self._gate = gate or Gate(gauge)
         existing = Existing(services)
@@ -271,6 +274,9 @@ class LocalCrew:
             place.job,
             self._asker.ask,
             place.leases,
+            log=lambda: _latest(place),
+            vitals=lambda: self._vitals(place),
+            works=self._works,
             look_s=section.look_every,
             quiet_s=section.answer_silence,
         )
@@ -297,6 +303,16 @@ class LocalCrew:
             stream=self._asker.stream,
         )
 
+    def _vitals(self, place: Place) -> Vitals | None:
+        """Of one that answers; its processors may have little to do while its GPUs work."""
+        with suppress(OSError):  # no descriptor is left: nobody can tell
+            return vitals_of(self._pids(place), gpu=any(map(self._gauge.computes, place.devices)))
+        return None
+
+    def _works(self, silent: tuple[TicketId, ...]) -> None:
+        """The desk sees bytes only; an engine that works on an answer has not let it stall."""
+        self.tell(ev.Progressed(silent[0], silent[1:]))
+
     async def _look_after(self, place: Place, watch: Watch) -> None:
         self.tell(ev.Sickened(place.instance, await watch.run()))
 
@@ -314,6 +330,13 @@ class LocalCrew:
         assert place.tail is not None, "only what was started can end"
         place.tail.finish()
         return place.engine.explain(place.job, ended, place.tail.tail(TAIL_LINES))
+
+
+def _latest(place: Place) -> Sequence[str]:
+    """The lines that it wrote since somebody wanted them last; none while they cannot be read."""
+    with suppress(OSError):
+        return place.tail.latest() if place.tail is not None else ()
+    return ()
 
 
 def _teller(place: Place, news: Callable[[ev.LoadProgressed], None]) -> News:

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from llm_router.core.words import Failure, FailureKind
 from llm_router.engines.engine import Answer, Ended, Engine, Job, Judgement, Question, Step, Verdict
+from llm_router.host.crew.movement import Movement
 from llm_router.host.crew.progress import Progress, Vitals
 
 #: The phase before any other: the program comes up.
@@ -36,11 +37,6 @@ NEWS_S: Final = 0.5
 ASKER_GRACE_S: Final = 1.0
 #: After this pause the port's owner is looked up again before a stranger is suspected (seconds).
 OWNER_AGAIN_S: Final = 0.25
-
-#: What counts as movement between two measurements: a share of one core, and bytes a second. Our own questions move a
-#: server a little.
-MOVED_CPU: Final = 0.1
-MOVED_BYTES: Final = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +111,11 @@ class _Walk:
         self._progress = progress
         self._news = news
         self._now = asyncio.get_running_loop().time
-        self._began = self._moved = self._phase_began = self._now()
+        self._began = self._phase_began = self._now()
+        self._movement = Movement(self._began)
         self._phase = STARTING
         self._phases: dict[str, float] = {}
         self._near = asyncio.Event()
-        self._vitals: Vitals | None = None
         self._measured = self._told = float("-inf")
         self._last_news: tuple[str, float | None] | None = None
         self._owner_known = False
@@ -168,7 +164,7 @@ class _Walk:
             failure = self._look()
             if failure is not None:
                 return failure
-            silent = self._now() - self._moved
+            silent = self._now() - self._movement.moved
             if silent > self._limits.phases.get(self._phase, self._limits.silent_s):
                 why = self._engine.explain(self._job, None, self._eyes.tail())
                 return replace(why, cause=f"{why.cause} (nothing moved for {silent:.0f} s in phase: {self._phase})")
@@ -227,7 +223,7 @@ class _Walk:
             ):
                 async for answer in answers:
                     judged = self._heard(step.judge(answer))
-                    self._moved = self._now()
+                    self._movement.says(self._now())
                     if judged.verdict is not Verdict.wait:
                         break
         except TimeoutError:
@@ -285,7 +281,7 @@ class _Walk:
 
     def _read_log(self) -> Failure | None:
         for line in self._eyes.log():
-            self._moved = self._now()
+            self._movement.says(self._now())
             fact = self._engine.read(line)
             if fact is None:
                 continue
@@ -306,14 +302,10 @@ class _Walk:
         return None
 
     def _measure(self) -> None:
-        vitals = self._eyes.vitals()
-        since, self._measured = self._now() - self._measured, self._now()
-        if vitals is None:
-            return
-        self._progress.measured(vitals, loading=self._phase != STARTING)
-        before, self._vitals = self._vitals, vitals
-        if before is None or _moves(before, vitals, since):
-            self._moved = self._now()
+        vitals, self._measured = self._eyes.vitals(), self._now()
+        if vitals is not None:
+            self._progress.measured(vitals, loading=self._phase != STARTING)
+        self._movement.measured(vitals, self._measured)
 
     def _enter(self, phase: str) -> None:
         """Book the time of the present phase, and begin this one."""
@@ -333,11 +325,3 @@ class _Walk:
 
     def _elapsed(self) -> float:
         return self._now() - self._began
-
-
-def _moves(before: Vitals, now: Vitals, seconds: float) -> bool:
-    return (
-        now.cpu_s - before.cpu_s > MOVED_CPU * seconds
-        or abs(now.resident - before.resident) > MOVED_BYTES * seconds
-        or now.read - before.read > MOVED_BYTES * seconds
-    )

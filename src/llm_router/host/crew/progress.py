@@ -23,11 +23,15 @@ REMEMBERED: Final = 7
 
 @dataclass(frozen=True, slots=True)
 class Vitals:
-    """What the processes of an instance have done so far: CPU seconds, bytes in memory, bytes read."""
+    """What the processes of an instance have done so far: CPU seconds, bytes in memory, bytes read.
+
+    ``gpu``: one of its GPUs computes just now, whoever for.
+    """
 
     cpu_s: float
     resident: int
     read: int
+    gpu: bool = False
 
 
 @dataclass(slots=True)

@@ -1,6 +1,6 @@
-"""AMD's GPUs, as the kernel's driver tells of them: their memory, by files, without ROCm's libraries.
+"""AMD's GPUs, as the kernel's driver tells of them: their memory and work, by files, without ROCm's libraries.
 
-It knows amdgpu's files below ``/sys/class/drm`` (kernel documentation, "AMDGPU driver: GPU memory"). Who holds the
+It knows amdgpu's files below ``/sys/class/drm`` (kernel documentation, "AMDGPU driver": memory, ``gpu_busy_percent``). Who holds the
 memory these files do not say.
 """
 
@@ -37,10 +37,17 @@ class Amd:
 
     def used(self, id_: DeviceId) -> int | None:
         """Bytes in use on the card; ``None`` if it has left or cannot be read."""
+        return self._read(id_, "mem_info_vram_used")
+
+    def busy(self, id_: DeviceId) -> int | None:
+        """How much of its time the card computes, in percent; ``None`` if it has left or cannot be read."""
+        return self._read(id_, "gpu_busy_percent")
+
+    def _read(self, id_: DeviceId, name: str) -> int | None:
         addresses = {card: address for address, card, _, _ in self.cards()}
         for device in self._folder.glob("card[0-9]*/device"):
             if id_ in addresses and device.resolve().name == addresses[id_]:
-                return _number(device / "mem_info_vram_used")
+                return _number(device / name)
         return None
 
 

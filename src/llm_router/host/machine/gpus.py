@@ -8,12 +8,15 @@ import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import psutil
 
 from llm_router.core.words import AMD, HOST_DEVICE, Device, DeviceId
 from llm_router.host.machine.amd import Amd
+
+#: A GPU that computes for less of its time shows no more than a desktop, in percent.
+BUSY: Final = 10
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -78,6 +81,19 @@ class Gauge:
         if device.startswith(AMD):
             return self._amd.used(device)
         return self._ask(lambda nvml: int(nvml.nvmlDeviceGetMemoryInfo(nvml.nvmlDeviceGetHandleByUUID(device)).used))
+
+    def computes(self, device: DeviceId) -> bool:
+        """Whether the device computed within the last second, whoever for; False where nobody can tell."""
+        if device.startswith(AMD):
+            return (self._amd.busy(device) or 0) > BUSY
+        if device == HOST_DEVICE or self._nvml is None:
+            return False
+        try:
+            rates = self._nvml.nvmlDeviceGetUtilizationRates(self._nvml.nvmlDeviceGetHandleByUUID(device))
+        except self._nvml.NVMLError:
+            # The parts of a divided GPU (MIG) do not tell; that is no news.
+            return False
+        return int(rates.gpu) > BUSY
 
     def driver(self) -> str | None:
         """The version of the driver, as the library tells it; ``None`` without one."""

@@ -63,9 +63,14 @@ class LogTail:
         """
         return self._take(self._read())
 
+    def latest(self) -> list[str]:
+        """As ``read_new``, but of what nobody has read for long only the last 256 KiB: the rest is passed over."""
+        self._leap(_PIECE)
+        return self.read_new()
+
     def finish(self) -> list[str]:
         """What is left, once nobody writes any more, with a last line that has no end; of much the last 2 MiB."""
-        self._leap()
+        self._leap(_LAST)
         found: list[str] = []
         while piece := self._read():
             found += self._take(piece)
@@ -75,14 +80,14 @@ class LogTail:
         """The last ``count`` lines, oldest first."""
         return tuple(self.lines)[-count:] if count > 0 else ()
 
-    def _leap(self) -> None:
-        """Pass over what is too much, to the beginning of a line."""
+    def _leap(self, most: int) -> None:
+        """Pass over what is more than so many bytes, to the beginning of a line."""
         try:
             size = self._path.stat().st_size
         except FileNotFoundError:
             return
-        if size - self._offset > _LAST:
-            self._offset, self._rest, self._skipping = size - _LAST, b"", True
+        if size - self._offset > most:
+            self._offset, self._rest, self._skipping = size - most, b"", True
 
     def _read(self) -> bytes:
         try:

@@ -13,16 +13,17 @@ from llm_router.host.crew.progress import Vitals
 _PROC = Path("/proc")
 
 
-def vitals_of(pids: Iterable[int]) -> Vitals | None:
+def vitals_of(pids: Iterable[int], *, gpu: bool = False) -> Vitals | None:
     """CPU time, resident memory and bytes read of these processes together; ``None`` if none lives.
 
     Bytes read are the larger of what came from a disk and what was read by system calls (proc(5), ``io``):
-    mapped files show only in the first, the page cache only in the second. Foreign processes hide both.
+    mapped files show only in the first, the page cache only in the second. Foreign processes hide both. ``gpu`` is
+    passed on: no kernel tells it of a process.
     """
     found = [vitals for pid in pids if (vitals := _one(pid))]
     if not found:
         return None
-    return Vitals(sum(v.cpu_s for v in found), sum(v.resident for v in found), sum(v.read for v in found))
+    return Vitals(sum(v.cpu_s for v in found), sum(v.resident for v in found), sum(v.read for v in found), gpu)
 
 
 def _one(pid: int) -> Vitals | None:
