@@ -4,10 +4,20 @@ It knows what llhttp lets through and the road does not, which web pages may ask
 refuses to know models.
 """
 
+from collections.abc import Mapping
+from typing import Final
+
+import httptools
+
 from llm_router.host.road.incoming import Request
 from llm_router.host.road.road import Guard, Limits
 from llm_router.wire import access, paths
 from llm_router.wire.errors import Fault
+from llm_router.wire.heads import Headers
+
+#: Addresses that are read already: clients ask for few, again and again.
+_KNOWN: Final[dict[bytes, paths.Route]] = {}
+_KNOWN_LIMIT: Final = 256
 
 
 def bad(message: str, code: str = "bad_request", status: int = 400) -> Fault:
@@ -29,6 +39,22 @@ def judge(version: str, hosts: int, url: bytes) -> Fault | None:
     if not url.startswith((b"/", b"http://", b"https://")):
         return bad("cannot read the request: its address is neither a path nor a URL")
     return None
+
+
+def meant_for_engine(method: bytes, url: bytes, headers: Headers, fields: Mapping[bytes, bytes]) -> Request | None:
+    """The request, if it is one for an engine or a browser's preflight, which has an empty route; else ``None``."""
+    if access.is_preflight(method, headers):
+        return Request(paths.Route(b""), method, b"", b"", headers, fields)
+    route = _KNOWN.get(url)
+    if route is not None:
+        return Request(route, method, url, b"", headers, fields)
+    address = httptools.parse_url(url)
+    route = paths.route(address.path)
+    if route is None:
+        return None
+    if not route.raw and not address.query and len(_KNOWN) < _KNOWN_LIMIT:
+        _KNOWN[url] = route
+    return Request(route, method, address.path, address.query or b"", headers, fields)
 
 
 def admit(request: Request, limits: Limits, guard: Guard) -> Fault | None:

@@ -8,9 +8,6 @@ from typing import Protocol
 
 import httptools
 
-from llm_router.host.road.incoming import Request
-from llm_router.wire.content import Content
-
 
 class Owner(Protocol):
     """The connection whose body is received."""
@@ -20,7 +17,7 @@ class Owner(Protocol):
 
     def body_moved(self, size: int) -> bool: ...
 
-    def body_complete(self, request: Request, parser: httptools.HttpRequestParser) -> None: ...
+    def body_complete(self, parser: httptools.HttpRequestParser) -> None: ...
 
     def connection_lost(self, exc: Exception | None) -> None: ...
 
@@ -32,9 +29,8 @@ class Owner(Protocol):
 class BigBody(asyncio.BufferedProtocol):
     """The buffer is touched only as far as bytes arrive: a length that is only claimed costs no memory."""
 
-    def __init__(self, owner: Owner, request: Request, size: int) -> None:
+    def __init__(self, owner: Owner, size: int) -> None:
         self._owner = owner
-        self._request = request
         self.body = bytearray(size)
         self._view = memoryview(self.body)
         self._at = 0
@@ -61,11 +57,10 @@ class BigBody(asyncio.BufferedProtocol):
         if self._at < len(self.body):
             return
         self._view.release()
-        self._request.content = Content(self.body)
         parser = httptools.HttpRequestParser(self._owner)
         parser.set_dangerous_leniencies(lenient_data_after_close=True)
         self._switch(self._owner)
-        self._owner.body_complete(self._request, parser)
+        self._owner.body_complete(parser)
 
     def eof_received(self) -> None:
         """The client left: the transport closes by itself."""

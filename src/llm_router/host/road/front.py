@@ -8,7 +8,6 @@ The lane relies on inside parts of uvicorn; ``tests/host/road/test_front.py`` na
 """
 
 import asyncio
-import select
 from collections import deque
 from typing import Any, Final, cast
 
@@ -17,26 +16,20 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from llm_router.host.road.admission import admit, bad, judge, too_large
-from llm_router.host.road.bigbody import BigBody
+from llm_router.host.road import bodies, letter
+from llm_router.host.road.admission import admit, bad, judge, meant_for_engine
+from llm_router.host.road.bodies import Intake
 from llm_router.host.road.exchange import Exchange
+from llm_router.host.road.hangup import has_hung_up
 from llm_router.host.road.incoming import Request
 from llm_router.host.road.road import Road
-from llm_router.wire import access, errors, heads, paths
-from llm_router.wire.content import Content
+from llm_router.wire import heads
 from llm_router.wire.errors import Fault
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 #: How long a client may go on sending after its request was refused unread, in seconds.
 _LINGER_S: Final = 2.0
-
-
 _HEAD_TOO_LARGE: Final = bad("cannot read the request: its head is too large", "head_too_large", 431)
-
-
-#: Addresses that are read already: clients ask for few, again and again.
-_KNOWN: Final[dict[bytes, paths.Route]] = {}
-_KNOWN_LIMIT: Final = 256
 
 
 class RoadConfig(Config):
@@ -65,9 +58,7 @@ class Front(HttpToolsProtocol):
         self._road = config.road
         self._limits = config.road.limits
         self._exchange: Exchange | None = None
-        self._big: BigBody | None = None
-        #: The request whose body is being read, if it is one for an engine.
-        self._reading: Request | None = None
+        self._intake = Intake(config.road)
         #: The request for an engine whose turn it is.
         self._serving: Request | None = None
         self._in_head = False
@@ -113,7 +104,7 @@ class Front(HttpToolsProtocol):
             self._deadline = 0.0
             if self._dead:
                 self.transport.abort()
-            elif self._in_head or self._reading is not None:
+            elif self._in_head or self._intake.request is not None:
                 self._fail(bad("cannot wait longer for the rest of the request", "request_timeout", 408))
             else:
                 self.transport.close()
@@ -126,12 +117,7 @@ class Front(HttpToolsProtocol):
         """
         if self.transport.is_reading() or not (self.pipeline or not exchange.moved()):
             return False
-        sock = self.transport.get_extra_info("socket")
-        if sock is None or sock.fileno() < 0:
-            return False
-        poller = select.poll()
-        poller.register(sock.fileno(), select.POLLRDHUP)
-        return bool(poller.poll(0))
+        return has_hung_up(self.transport)
 
     def data_received(self, data: bytes) -> None:
         if self._dead:
@@ -154,9 +140,9 @@ class Front(HttpToolsProtocol):
             self._head_bytes += len(data)
             if self._head_bytes > self._limits.max_head:
                 self._fail(_HEAD_TOO_LARGE)
-        elif self._big is not None and not self._dead:
-            self._big.take_over()
-        elif self._reading is not None:
+        elif self._intake.big is not None:
+            self._intake.big.take_over()
+        elif self._intake.request is not None:
             self._deadline = self.loop.time() + self._limits.body_s
 
     def _switch(self, rest: bytes) -> None:
@@ -219,22 +205,11 @@ class Front(HttpToolsProtocol):
             self._fail(fault)
             return
         self._deadline = 0.0
-        method = self.parser.get_method()
-        if access.is_preflight(method, headers):
-            self._take(Request(paths.Route(b""), method, b"", b"", headers, fields))
-            return
-        route = _KNOWN.get(self.url)
-        if route is not None:
-            self._take(Request(route, method, self.url, b"", headers, fields))
-            return
-        url = httptools.parse_url(self.url)
-        route = paths.route(url.path)
-        if route is None:
+        request = meant_for_engine(self.parser.get_method(), self.url, headers, fields)
+        if request is None:
             self._leave_to_application()
         else:
-            if not route.raw and not url.query and len(_KNOWN) < _KNOWN_LIMIT:
-                _KNOWN[self.url] = route
-            self._take(Request(route, method, url.path, url.query or b"", headers, fields))
+            self._take(request)
 
     def _leave_to_application(self) -> None:
         """Go on as uvicorn does, which has not seen the beginning."""
@@ -263,7 +238,7 @@ class Front(HttpToolsProtocol):
         request.fault = admit(request, self._limits, self._road.guard)
         before = self.cycle
         self.cycle = cast("Any", request)
-        self._reading = request
+        self._intake.request = request
         if before is None or before.response_complete:
             self._start(request)
         else:
@@ -279,13 +254,13 @@ class Front(HttpToolsProtocol):
     def _start(self, request: Request) -> None:
         """It is this request's turn."""
         if self._dead:
-            self._release(request)
+            bodies.let_go(self._road, request)
             self.transport.close()
             return
         request.started = True
         self._serving = request
         if request.fault is not None:
-            self._reading = request
+            self._intake.request = request
             self._fail(request.fault)
             return
         if not request.more_body:
@@ -294,64 +269,44 @@ class Front(HttpToolsProtocol):
         if request.expects:
             self.transport.write(_CONTINUE)
         self._deadline = self.loop.time() + self._limits.body_s
-        length = request.fields.get(b"content-length")
-        if length and int(length) > self._limits.big_body and self._has_room(int(length)):
-            self._big = BigBody(self, request, int(length))
-
-    def _has_room(self, size: int) -> bool:
-        """Whether the road can hold so many more bytes; refuses the request if not."""
-        if self._road.held_bytes + size > self._limits.waiting_bytes:
-            self._fail(Fault(503, "too_much_waiting", "cannot hold more requests: try again later", retry_after_s=5))
-            return False
-        return True
-
-    def _hold(self, request: Request, size: int) -> bool:
-        """Count bytes of a body against the limit of the road, once they are there: to claim them is too cheap."""
-        if not self._has_room(size):
-            return False
-        self._road.held_bytes += size
-        request.held += size
-        return True
+        fault = self._intake.prepare(self)
+        if fault is not None:
+            self._fail(fault)
 
     def on_body(self, body: bytes) -> None:
-        request = self._reading
-        if request is None:
-            if not self._dead:
-                super().on_body(body)
-        elif self._big is not None:
-            if not self._dead and self._hold(request, len(body)):
-                self._big.add(body)
-        elif request.held + len(body) > self._limits.max_body:
-            self._fail(too_large(self._limits.max_body))
-        elif not self._dead and self._hold(request, len(body)):
-            request.add(body)
+        if self._dead:
+            return
+        if self._intake.request is None:
+            super().on_body(body)
+            return
+        fault = self._intake.add(body)
+        if fault is not None:
+            self._fail(fault)
 
     def on_message_complete(self) -> None:
-        request, self._reading = self._reading, None
-        if request is None:
-            if not self._dead:
-                super().on_message_complete()
+        if self._dead:
             return
-        big, self._big = self._big, None
-        if big is not None:
-            request.content = Content(big.body)
-        request.close()
-        if request.started and not self._dead:
+        request = self._intake.close()
+        if request is None:
+            super().on_message_complete()
+        elif request.started:
             self._begin(request)
 
     def body_moved(self, size: int) -> bool:
         """A large body came further by ``size`` bytes; whether it may go on."""
         self._deadline = self.loop.time() + self._limits.body_s
-        if self._reading is not None and self._hold(self._reading, size):
-            return True
-        self._big = None
-        return False
+        if self._dead:
+            return False
+        fault = self._intake.count(size)
+        if fault is not None:
+            self._fail(fault)
+        return fault is None
 
-    def body_complete(self, request: Request, parser: httptools.HttpRequestParser) -> None:
+    def body_complete(self, parser: httptools.HttpRequestParser) -> None:
         """A large body was received past the parser; a new one reads what follows."""
-        self._big = self._reading = None
         self.parser = parser
-        request.close()
+        request = self._intake.close()
+        assert request is not None
         self._begin(request)
 
     # The fast lane
@@ -359,17 +314,11 @@ class Front(HttpToolsProtocol):
     def _begin(self, request: Request) -> None:
         self._deadline = 0.0
         if not request.route.path:
-            self._permit(request)
+            self.transport.write(letter.permission(request))
+            self.finished(request.keep_alive)
             return
         self._exchange = Exchange(self, request, self._road)
         self._exchange.begin()
-
-    def _permit(self, request: Request) -> None:
-        """Answer a browser's preflight."""
-        lines = access.preflight(request.origin, request.headers) if request.origin else []
-        close = b"" if request.keep_alive else b"connection: close\r\n"
-        self.transport.write(b"".join((heads.status_line(204), *lines, close, b"\r\n")))
-        self.finished(request.keep_alive)
 
     def finished(self, keep: bool) -> None:
         """The answer has ended: the next request, or the end of the connection."""
@@ -409,24 +358,17 @@ class Front(HttpToolsProtocol):
         if self._dead:
             return
         self._dead = True
-        request, self._reading = self._reading, None
+        request = self._intake.drop()
         self._in_head = False
-        self._release(request)
         if self._busy():
             for cycle in (self.cycle, self._serving):
                 if cycle is not None:
                     cycle.keep_alive = False
             return
-        body = errors.body_for(b"" if request is None else request.path, fault)
-        lines = [b"%b: %b\r\n" % header for header in errors.headers(fault)]
-        ident = request.ident if request is not None and request.ident else self._road.new_id()
-        lines.append(b"x-request-id: %b\r\n" % ident.encode())
-        if request is not None and request.origin and fault.status != 403:
-            lines += access.answer(request.origin)
-        lines.append(b"connection: close\r\ncontent-length: %d\r\n\r\n" % len(body))
         if self.transport.is_closing():
             return
-        self.transport.write(b"".join((heads.status_line(fault.status), *lines, body)))
+        ident = request.ident if request is not None and request.ident else self._road.new_id()
+        self.transport.write(letter.last_word(fault, request, ident))
         if self.transport.can_write_eof():
             self.transport.write_eof()
             self._deadline = self.loop.time() + _LINGER_S
@@ -440,16 +382,9 @@ class Front(HttpToolsProtocol):
         cycle = self.cycle
         return cycle is not None and not isinstance(cycle, Request) and not cycle.response_complete
 
-    def _release(self, request: Request | None) -> None:
-        """The request's body is not wanted any more."""
-        if request is not None:
-            self._road.held_bytes -= request.held
-            request.held = 0
-
     def _forget_bodies(self) -> None:
-        self._release(self._reading)
-        self._reading = self._big = None
+        self._intake.drop()
         for cycle, _ in self.pipeline:
             if isinstance(cycle, Request):
-                self._release(cycle)
+                bodies.let_go(self._road, cycle)
         self.pipeline.clear()

@@ -75,3 +75,21 @@ class Letter:
     def _path(self) -> bytes:
         """The path that tells which API the client speaks."""
         return self.hearing.path if self.hearing and self._request.route.raw else self._request.path
+
+
+def last_word(fault: Fault, request: Request | None, ident: str) -> bytes:
+    """An error for a request that comes to no exchange, read or not. The connection ends behind it."""
+    body = errors.body_for(b"" if request is None else request.path, fault)
+    lines = [b"%b: %b\r\n" % header for header in errors.headers(fault)]
+    lines.append(b"x-request-id: %b\r\n" % ident.encode())
+    if request is not None and request.origin and fault.status != 403:
+        lines += access.answer(request.origin)
+    lines.append(b"connection: close\r\ncontent-length: %d\r\n\r\n" % len(body))
+    return b"".join((heads.status_line(fault.status), *lines, body))
+
+
+def permission(request: Request) -> bytes:
+    """The answer to a browser's preflight."""
+    lines = access.preflight(request.origin, request.headers) if request.origin else []
+    close = b"" if request.keep_alive else b"connection: close\r\n"
+    return b"".join((heads.status_line(204), *lines, close, b"\r\n"))
