@@ -81,11 +81,27 @@ backends: {sglang: {service: sglang, port: 30000}}
 models:
   a: {backend: sglang, path: /m/a}
   b: {backend: sglang, path: /m/b, service: other.service}
+  c: {backend: sglang, path: /m/c, service: sglang.service}
 """
     deeds = plan.deeds(a_plan(text))
     rule = next(deed for deed in deeds if isinstance(deed, File) and deed.path.endswith(".rules"))
     assert '["other.service", "sglang.service"]' in rule.text
     assert "ProtectSystem=full" in plan.texts(a_plan(text))[str(layout.system().unit)]
+
+
+def test_the_rule_is_written_for_them_also_where_engines_are_children(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "backends: {sglang: {service: sglang, port: 1}}\nmodels: {a: {backend: sglang, path: /m/a}}"
+    monkeypatch.setattr(plan, "_POLKIT", ("/",))
+    assert paths(plan.deeds(a_plan(text, engines="children")))[1:] == ["50-llm-router.rules", "llm-router.service"]
+    monkeypatch.setattr(plan, "_POLKIT", ("/no/such/polkit",))
+    assert paths(plan.deeds(a_plan(text, engines="children")))[1:] == ["llm-router.service"]
+    assert "it may not start sglang.service, as polkit is not installed" in "\n".join(plan.notes(a_plan(text)))
+
+
+def test_the_rule_names_no_unit_of_the_accounts_own_manager() -> None:
+    text = "server: {units: user}\nbackends: {sglang: {service: sglang, port: 1}}\nmodels: {a: {backend: sglang, path: /m/a}}"
+    rule = next(deed for deed in plan.deeds(a_plan(text)) if isinstance(deed, File) and deed.path.endswith(".rules"))
+    assert "var services = [];" in rule.text
 
 
 def test_how_engines_run(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,6 +49,19 @@ def test_without_services_only_its_own_units_are_allowed() -> None:
     assert "var services = [];" in packaging.rule("llm-router")
 
 
+@pytest.mark.parametrize("services", [[], ["a"], ["b.service", "a"]])
+def test_what_a_rule_names_can_be_read_from_it(services: list[str]) -> None:
+    whole = frozenset(name.removesuffix(".service") + ".service" for name in services)
+    assert packaging.services_of(packaging.rule("llm-router", services)) == whole
+
+
+@pytest.mark.parametrize(
+    "text", ["", "polkit.addRule(function () {});", "    var services = [a];", "var services = a;"]
+)
+def test_what_a_rule_of_another_form_names_is_not_known(text: str) -> None:
+    assert packaging.services_of(text) is None
+
+
 @pytest.mark.parametrize("account", ["root", "", "a b", 'x" || true || "', "x\ny", "Ä"])
 def test_a_doubtful_account_is_refused(account: str) -> None:
     with pytest.raises(ValueError, match="must be the name of a plain account"):

@@ -11,7 +11,7 @@ import pytest
 
 from llm_router.host.install import layout
 from support.installing import PLACES, Tree, ask, changes, command, shelf, tree, units, what
-from support.router import until
+from support.router import free_port, until
 
 pytestmark = [pytest.mark.systemd, pytest.mark.slow]
 
@@ -75,6 +75,26 @@ def test_what_may_be_done_again_and_by_way_of_trial_changes_nothing(config: Path
     assert without_state(tree()) == before
     assert main_pid(layout.UNIT) == pid
     assert "I am alpha." in ask(config, "alpha")
+
+
+def test_a_unit_that_is_configured_later_is_missed_by_the_doctor_and_added_by_what_it_says(config: Path) -> None:
+    command("install", "--yes", "--config", str(config))
+    installed = PLACES.config / "config.yml"
+    wanted = json.loads(installed.read_text())
+    wanted["backends"]["own"] = {"engine": "command", "service": "own", "port": free_port()}
+    wanted["models"]["mine"] = {"backend": "own"}
+    installed.write_text(json.dumps(wanted))
+
+    def polkit() -> dict[str, str]:
+        findings: list[dict[str, str]] = json.loads(command("doctor", "--json", check=False).stdout)["findings"]
+        return next(finding for finding in findings if finding["area"] == "polkit")
+
+    found = polkit()
+    assert "50-llm-router.rules does not name own.service" in found["text"]
+    typed = found["remedy"].removeprefix("type: sudo ").split()
+    subprocess.run([*typed, "--yes"], check=True, capture_output=True)
+    assert polkit()["level"] == "ok"
+    assert "own.service" in polkit()["text"]
 
 
 def test_the_unit_is_one_that_systemd_understands_and_that_an_operator_may_change(config: Path) -> None:

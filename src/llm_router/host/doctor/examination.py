@@ -44,7 +44,7 @@ def examine(case: Case) -> Iterator[Finding]:
         yield from models.taken_ports(config, router_answers=router.health is not None)
     yield from models.unused(config, case.environment)
     yield from service.service(installed)
-    yield from service.rights(installed)
+    yield from service.rights(installed, config)
     expected = installed is not None and installed.unit.get("ActiveState") == "active"
     yield from running.router(router, expected=expected)
 

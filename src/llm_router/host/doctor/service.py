@@ -2,13 +2,15 @@
 
 import os
 import pwd
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from llm_router.config.load import Config
 from llm_router.host.doctor.findings import Finding, fail, ok, warn
 from llm_router.host.install import layout as places
-from llm_router.host.install import machine
+from llm_router.host.install import machine, plan
 from llm_router.host.install.layout import Layout
 from llm_router.host.supervisors import choosing, packaging
 
@@ -69,31 +71,60 @@ def service(installed: Installed | None) -> Iterator[Finding]:
         yield from _lingering()
 
 
-def rights(installed: Installed | None) -> Iterator[Finding]:
-    """What a plain account needs to start engines in units of their own."""
+def rights(installed: Installed | None, config: Config | None = None) -> Iterator[Finding]:
+    """What a plain account needs to start engines in units of their own, and the units that the configuration names."""
     if installed is None or installed.account in ("", "root"):
         return
     if not machine.account_exists(installed.account):
         yield fail("systemd", f"the account {installed.account} of the service does not exist", _AGAIN)
         return
-    template, rule = packaging.TEMPLATE_PLACE, packaging.RULE_PLACE
-    if not template.is_file():
-        yield warn("systemd", f"{template} is missing: engines are children of the router and end with it", _AGAIN)
+    named = plan.steered(config) if config is not None else []
+    template = packaging.TEMPLATE_PLACE
+    if template.is_file():
+        text = machine.text_of(str(template)) or ""
+        if f"User={installed.account}\n" not in text:
+            yield fail("systemd", f"{template} is not for the account {installed.account}", _AGAIN)
+        yield _rule(installed.account, ["engines"], named)
         return
-    text = machine.text_of(str(template)) or ""
-    if f"User={installed.account}\n" not in text:
-        yield fail("systemd", f"{template} is not for the account {installed.account}", _AGAIN)
+    yield warn("systemd", f"{template} is missing: engines are children of the router and end with it", _AGAIN)
+    if named:
+        yield _rule(installed.account, [], named)
+
+
+def _rule(account: str, engines: list[str], named: list[str]) -> Finding:
+    """Whether the rule lets the account steer these units: the template's, called ``engines``, and the ``named`` ones."""
+    rule, all_, again = packaging.RULE_PLACE, _and(engines + named), f"type: {_install(account)}"
     try:
-        there, readable = rule.is_file(), os.access(rule, os.R_OK)
+        text = rule.read_text(encoding="utf-8", errors="replace")
     except PermissionError:
-        there, readable = True, False
-    if not there:
-        yield fail("polkit", f"{rule} is missing: the router may not start an engine", _AGAIN)
-    elif readable and f'"{installed.account}"' not in rule.read_text(encoding="utf-8"):
-        yield fail("polkit", f"{rule} is not for the account {installed.account}", _AGAIN)
-    else:
-        note = "" if readable else " (as far as this account may look)"
-        yield ok("polkit", f"the account {installed.account} may start engines by {template.name}{note}")
+        return ok("polkit", f"the account {account} may start {all_}, as far as may be seen; root sees the rule")
+    except OSError:
+        if not plan.has_polkit():
+            return fail(
+                "polkit", f"the router may not start {all_}: there is no polkit", f"install polkit, then {again}"
+            )
+        return fail("polkit", f"{rule} is missing: the router may not start {all_}", again)
+    if f'"{account}"' not in text:
+        return fail("polkit", f"{rule} is not for the account {account}", again)
+    listed = packaging.services_of(text)
+    missing = [unit for unit in named if listed is not None and unit not in listed]
+    if missing:
+        what = "which the configuration uses: the router may not start"
+        return fail(
+            "polkit", f"{rule} does not name {_and(missing)}, {what} {'them' if len(missing) > 1 else 'it'}", again
+        )
+    return ok("polkit", f"the account {account} may start {all_}")
+
+
+def _install(account: str) -> str:
+    """The command that writes the rule anew, as root's shell finds it."""
+    beside = Path(sys.executable).with_name("llm-router")
+    words = f"sudo {beside if beside.is_file() else 'llm-router'} install"
+    return words if account == places.ACCOUNT else f"{words} --account {account}"
+
+
+def _and(words: list[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def state_folder(folder: Path, installed: Installed | None) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ from typing import Final
 
 from llm_router.config import shelf
 from llm_router.config.load import Config
-from llm_router.engines.serviced import Service
+from llm_router.engines.serviced import Service, service_name
 from llm_router.host.install import layout as places
 from llm_router.host.install import reach, unit
 from llm_router.host.install.deeds import Account, Answering, Deed, Enabled, File, Folder, Running
@@ -47,7 +47,12 @@ def engines(config: Config, account: str) -> unit.Engines:
     """How engines will run under the account: a plain one needs polkit to start units."""
     if config.server.supervisor == "child":
         return "children"
-    return "units" if account in ("", "root") or any(Path(place).exists() for place in _POLKIT) else "children"
+    return "units" if account in ("", "root") or has_polkit() else "children"
+
+
+def has_polkit() -> bool:
+    """Whether a plain account can be given the right to start units."""
+    return any(Path(place).exists() for place in _POLKIT)
 
 
 def deeds(plan: Plan) -> list[Deed]:
@@ -81,6 +86,9 @@ def notes(plan: Plan) -> list[str]:
     if plan.account and plan.account != "root":
         account = reach.who(plan.account, places.GROUPS)
         found += [f"{reason}; the router could not use it" for reason in reach.first_closed(_used(plan), account)]
+        if steered(plan.settings.config) and not has_polkit():
+            names = ", ".join(steered(plan.settings.config))
+            found.append(f"it may not start {names}, as polkit is not installed; install that first")
         if any(service and service.script for service in _services(plan.settings.config)):
             found.append("a `script` replaces the command of a unit, which only root may do: use --account root")
         hidden = [path for path in _used(plan) if path.startswith(("/tmp/", "/var/tmp/"))]  # noqa: S108 - looked for
@@ -140,13 +148,14 @@ def _configuration(plan: Plan) -> Iterator[Deed]:
 
 def _units(plan: Plan) -> Iterator[Deed]:
     after = (*plan.layout.systemctl, "daemon-reload")
-    config = plan.settings.config
-    if plan.account and plan.account != "root" and plan.engines == "units":
+    config, plain = plan.settings.config, plan.account not in ("", "root")
+    if plain and plan.engines == "units":
         package = plan.program.package / "host" / "supervisors" / "run_job.py"
         template = packaging.template(plan.account, plan.layout.state, plan.program.python, package)
         yield File(str(packaging.TEMPLATE_PLACE), template, after=after)
+    if plain and (plan.engines == "units" or (steered(config) and has_polkit())):
         yield from _folders(packaging.RULE_PLACE.parent)
-        yield File(str(packaging.RULE_PLACE), packaging.rule(plan.account, sorted(services(config))))
+        yield File(str(packaging.RULE_PLACE), packaging.rule(plan.account, steered(config)))
     service = unit.Service(
         python=plan.program.python,
         config=plan.layout.config,
@@ -163,6 +172,11 @@ def services(config: Config) -> set[str]:
     """The existing units that the configuration uses."""
     named = [*(one.service for one in config.backends.values()), *(one.service for one in config.models.values())]
     return {service for service in named if service}
+
+
+def steered(config: Config) -> list[str]:
+    """The system's units, by whole name, that the router must be allowed to start and stop."""
+    return sorted({*map(service_name, services(config))}) if config.server.units == "system" else []
 
 
 def _folders(path: Path) -> Iterator[Folder]:

@@ -61,6 +61,16 @@ def rule(account: str, services: Iterable[str] = ()) -> str:
     return _filled(RULE_FILE, ACCOUNT=_checked(account), SERVICES=names)
 
 
+def services_of(rule: str) -> frozenset[str] | None:
+    """The services that an installed rule lets be steered, by their whole names; ``None`` if it does not list them."""
+    listed = re.search(r"^\s*var services = (\[.*\]);\s*$", rule, re.MULTILINE)
+    try:
+        names = json.loads(listed[1]) if listed else None
+    except ValueError:
+        return None
+    return None if names is None else frozenset(map(str, names))
+
+
 def _checked(account: str) -> str:
     if not _ACCOUNT.fullmatch(account) or account == "root":
         raise ValueError(f"cannot write the rule for {account!r}: it must be the name of a plain account")
