@@ -28,6 +28,7 @@ def test_a_home_that_is_closed_gives_an_environment_of_its_own(monkeypatch: pyte
         program, "hindrances", lambda path: iter(["/home/me is closed"] if "bin" not in str(path.parent)[:9] else [])
     )
     monkeypatch.setattr(sys, "executable", "/home/me/venv/bin/python")
+    monkeypatch.setattr(sys, "_base_executable", "/home/me/python/bin/python")
     monkeypatch.setattr(program, "_version", lambda _python: (3, 11))
     found = program.choose("auto", LAYOUT, "llm-router", "/src")
     assert found.why == "an environment of its own, because /home/me is closed"
