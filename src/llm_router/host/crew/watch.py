@@ -78,7 +78,7 @@ class Watch:
         """A lease ended so. What a client did is no fault of the engine's, and no proof of its health."""
         if outcome is Outcome.failed:
             self._failed_requests += 1
-        elif outcome in {Outcome.done, Outcome.continues}:
+        elif outcome in (Outcome.done, Outcome.continues):
             self._failed_requests = 0
             self._movement.says(self._clock())
 
