@@ -51,7 +51,7 @@ class Withdrawn(_Happened, frozen=True):
 
 
 class Progressed(_Happened, frozen=True):
-    """Bytes of these leases' answers moved since the last report: all that moved, in one event.
+    """Bytes of these leases' answers moved since the last report, or their engine was seen to work on them: all in one event.
 
     Told one by one, the first report would let the others be judged by what was known before.
     """

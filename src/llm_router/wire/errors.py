@@ -61,7 +61,7 @@ _TEXTS: Final = {
 }
 
 _ENDS: Final = {
-    EndReason.stalled: ("stalled", "the answer was ended: the engine made no progress while others waited"),
+    EndReason.stalled: ("stalled", "the answer was ended: its engine had to leave and made no progress with it"),
     EndReason.drain_timeout: ("drain_timeout", "the answer was ended: it ran longer than may be while others wait"),
     EndReason.instance_gone: ("engine_gone", "the answer was broken off: the engine of this model ended"),
     EndReason.asked: ("cancelled", "the answer was ended by the operator"),
