@@ -1,6 +1,6 @@
 import pytest
 
-from llm_router.host.road.admission import admit, judge
+from llm_router.host.road.admission import admit, judge, meant_for_engine
 from llm_router.host.road.incoming import Request
 from llm_router.host.road.road import Limits, Visitor, open_guard
 from llm_router.wire.errors import Fault
@@ -60,3 +60,28 @@ def test_the_guard_has_the_last_word() -> None:
         return Fault(401, "invalid_key", "cannot let you in")
 
     assert code(admit(request(), Limits(), guard)) == "invalid_key"
+
+
+@pytest.mark.parametrize(
+    ("method", "url", "found"),
+    [
+        (b"POST", b"/v1/chat/completions", (b"/v1/chat/completions", b"")),
+        (b"GET", b"/v1/audio/voices?model=m", (b"/v1/audio/voices", b"model=m")),
+        (b"GET", b"/v1/models", None),
+        (b"GET", b"/", None),
+    ],
+)
+def test_requests_for_engines_are_known_by_their_address(
+    method: bytes, url: bytes, found: tuple[bytes, bytes] | None
+) -> None:
+    for _ in range(2):  # the second time it may be known already
+        one = meant_for_engine(method, url, [], {})
+        assert (None if one is None else (one.path, one.query)) == found
+
+
+def test_a_preflight_is_one_whatever_its_address() -> None:
+    headers = [(b"origin", b"http://localhost"), (b"access-control-request-method", b"POST")]
+    for url in (b"/v1/chat/completions", b"/v1/models"):
+        one = meant_for_engine(b"OPTIONS", url, headers, dict(headers))
+        assert one is not None
+        assert one.route.path == b""

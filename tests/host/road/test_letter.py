@@ -7,7 +7,7 @@ from typing import cast
 import pytest
 
 from llm_router.host.road.incoming import Request
-from llm_router.host.road.letter import Letter
+from llm_router.host.road.letter import Letter, last_word, permission
 from llm_router.host.road.reply import Reply
 from llm_router.wire.errors import Fault
 from llm_router.wire.paths import route
@@ -64,3 +64,39 @@ def test_an_error_has_the_form_of_its_api(path: bytes, key: str) -> None:
 def test_a_page_may_read_the_answer() -> None:
     made, _ = letter(origin=b"http://localhost:3000")
     assert any(b"access-control-allow-origin: http://localhost:3000" in line for line in made.lines())
+
+
+def asking(origin: bytes = b"") -> Request:
+    """A request for Anthropic's API, whose errors have another form than OpenAI's."""
+    found = route(b"/v1/messages")
+    assert found is not None
+    request = Request(found, b"POST", b"/v1/messages", b"", [])
+    request.origin = origin
+    return request
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_the_last_word_has_the_form_of_the_clients_api_as_far_as_it_is_known(known: bool) -> None:
+    head, _, body = last_word(FAULT, asking() if known else None, "id1").partition(b"\r\n\r\n")
+    status, *lines = head.split(b"\r\n")
+    assert status.startswith(b"HTTP/1.1 503 ")
+    assert set(lines) > {b"connection: close", b"x-request-id: id1", b"retry-after: 2"}
+    assert b"content-length: %d" % len(body) in lines
+    assert (json.loads(body).get("type") == "error") is known
+
+
+@pytest.mark.parametrize(("status", "told"), [(503, True), (403, False)])
+def test_a_page_may_read_the_last_word_unless_it_is_refused_itself(status: int, told: bool) -> None:
+    fault = Fault(status, "x", "cannot do it")
+    assert (b"access-control-allow-origin: http://a" in last_word(fault, asking(b"http://a"), "id1")) is told
+
+
+@pytest.mark.parametrize(("origin", "keep"), [(b"http://a", True), (b"", False)])
+def test_a_preflight_is_permitted_to_who_was_let_in(origin: bytes, keep: bool) -> None:
+    request = asking(origin)
+    request.keep_alive = keep
+    said = permission(request)
+    assert said.startswith(b"HTTP/1.1 204 ")
+    assert said.endswith(b"\r\n\r\n")
+    assert (b"access-control-allow-methods" in said) is bool(origin)
+    assert (b"connection: close" in said) is not keep
