@@ -41,7 +41,7 @@ class Place(Enum):
 
 
 class Exchange:
-    """See the module. It is a ``desk.Waiter`` towards the desk and an ``upstream.Receiver`` towards the engine."""
+    """See the module. It is a ``desk.Waiter`` towards the desk and a ``connection.Receiver`` towards the engine."""
 
     def __init__(self, client: Client, request: Request, road: Road) -> None:
         self._client = client
