@@ -67,6 +67,7 @@ def test_the_guard_has_the_last_word() -> None:
     [
         (b"POST", b"/v1/chat/completions", (b"/v1/chat/completions", b"")),
         (b"GET", b"/v1/audio/voices?model=m", (b"/v1/audio/voices", b"model=m")),
+        (b"POST", b"http://a/v1/embeddings", (b"/v1/embeddings", b"")),
         (b"GET", b"/v1/models", None),
         (b"GET", b"/", None),
     ],

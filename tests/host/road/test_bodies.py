@@ -63,6 +63,19 @@ async def test_what_follows_a_large_body_is_not_lost() -> None:
         assert (await client.read()).json()["length"] < 100
 
 
+async def test_a_large_body_that_begins_behind_another_request_is_whole() -> None:
+    large = post({"model": "m", "pad": "x" * 300_000}, "/v1/embeddings")
+    async with roadside(length, hold=True) as side:
+        client = await side.client()
+        await client.send(post({"model": "m"}, "/v1/embeddings") + large[:2000])
+        await side.until(lambda: bool(side.desk.waiting))
+        side.desk.hold = False
+        side.desk.grant()
+        assert (await client.read()).json()["length"] < 100
+        await client.send(large[2000:])
+        assert (await client.read()).json()["length"] > 300_000
+
+
 async def test_expect_continue_is_answered_before_the_body() -> None:
     async with roadside(echo) as side:
         client = await side.client()

@@ -120,6 +120,18 @@ async def test_pipelined_requests_are_answered_in_order() -> None:
         assert [reply.get("target", "/v1/models") for reply in replies] == names
 
 
+@pytest.mark.parametrize("behind", [post({"model": "m"}), b"GET /v1/models HTTP/1.1\r\nhost: a\r\n\r\n"])
+async def test_a_request_that_is_refused_in_its_turn_is_answered_whatever_follows(behind: bytes) -> None:
+    async with roadside(echo, hold=True) as side:
+        client = await side.client()
+        await client.send(post({"model": "m"}) + b"GET /v1/chat/completions HTTP/1.1\r\nhost: a\r\n\r\n" + behind)
+        await side.until(lambda: bool(side.desk.waiting))
+        side.desk.grant()
+        assert (await client.read()).status == 200
+        assert refusal_of(await client.read()) == (405, "method_not_allowed")
+        assert await client.ended()
+
+
 async def test_a_thousand_pipelined_errors_do_not_exhaust_the_stack() -> None:
     async with roadside(echo, hold=True) as side:
         client = await side.client()

@@ -3,7 +3,8 @@
 import pytest
 
 from fakes.backend import Talk
-from fakes.roadside import roadside
+from fakes.roadside import post, roadside
+from host.road.scripts import CHAT, echo
 
 
 @pytest.mark.parametrize("early", [b"", b"first "])
@@ -43,3 +44,15 @@ async def test_an_engine_that_will_not_switch_is_an_error() -> None:
             b"GET /upstream/m/ws HTTP/1.1\r\nhost: a\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n"
         )
         assert (reply.status, reply.json()["error"]["code"]) == (404, "no_switch")
+
+
+async def test_a_websocket_behind_another_request_is_not_served_and_costs_that_one_nothing() -> None:
+    switch = b"GET /v1/realtime?model=m HTTP/1.1\r\nhost: a\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n"
+    async with roadside(echo, hold=True) as side:
+        client = await side.client()
+        await client.send(post(CHAT) + switch + b"first ")
+        await side.until(lambda: bool(side.desk.waiting))
+        side.desk.grant()
+        assert (await client.read()).status == 200
+        assert await client.ended()
+        assert len(side.backend.requests) == 1

@@ -52,7 +52,7 @@ def meant_for_engine(method: bytes, url: bytes, headers: Headers, fields: Mappin
     route = paths.route(address.path)
     if route is None:
         return None
-    if not route.raw and not address.query and len(_KNOWN) < _KNOWN_LIMIT:
+    if not route.raw and address.path == url and len(_KNOWN) < _KNOWN_LIMIT:
         _KNOWN[url] = route
     return Request(route, method, address.path, address.query or b"", headers, fields)
 

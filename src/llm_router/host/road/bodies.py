@@ -40,7 +40,7 @@ class Intake:
         request, road = self.request, self._road
         assert request is not None
         length = int(request.fields.get(b"content-length") or 0)
-        if length > road.limits.big_body:
+        if length > road.limits.big_body and not request.held:  # else its beginning came behind another request
             if road.held_bytes + length > road.limits.waiting_bytes:
                 return _NO_ROOM
             self.big = BigBody(owner, length)

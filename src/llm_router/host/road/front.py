@@ -148,7 +148,7 @@ class Front(HttpToolsProtocol):
     def _switch(self, rest: bytes) -> None:
         """The parser stopped behind a request that asks for another protocol."""
         request = self.cycle
-        if isinstance(request, Request) and request.upgrade and self._exchange is not None:
+        if isinstance(request, Request) and request.upgrade and request is self._serving and self._exchange is not None:
             self._tunnelled = True
             self.flow.pause_reading()
             if rest:
@@ -157,7 +157,9 @@ class Front(HttpToolsProtocol):
             self._road.leave(self)
             self.handle_websocket_upgrade()
         else:
-            self._dead = True  # whatever follows belongs to a protocol that was not agreed on
+            # Whatever follows belongs to a protocol that was not agreed on. One that is asked for behind another
+            # request is not served either: nobody does that, and its first bytes would have to wait somewhere.
+            self._dead = True
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -260,6 +262,8 @@ class Front(HttpToolsProtocol):
         request.started = True
         self._serving = request
         if request.fault is not None:
+            self._forget_bodies()
+            self.cycle = cast("Any", request)  # nothing behind it will be served
             self._intake.request = request
             self._fail(request.fault)
             return
