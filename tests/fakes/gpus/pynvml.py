@@ -81,7 +81,7 @@ def nvmlDeviceGetMemoryInfo(handle: str) -> Any:  # noqa: N802
     return SimpleNamespace(total=total, used=sum(used.values()))
 
 
-def nvmlDeviceGetUtilizationRates(handle: str) -> Any:  # noqa: ARG001, N802
+def nvmlDeviceGetUtilizationRates(handle: str) -> Any:  # noqa: N802
     return SimpleNamespace(gpu=100 if (FOLDER / "busy").exists() else 0, memory=0)
 
 

@@ -364,3 +364,15 @@ async def test_a_bug_of_ours_ends_one_exchange_with_an_error_and_nothing_else(
         assert (reply.status, reply.json()["error"]["code"]) == (500, "router_fault")
         assert "a bug" in caplog.text
         assert (await side.ask(CHAT)).status == 200
+
+
+async def test_a_bug_while_it_waits_takes_it_out_of_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with roadside(echo, hold=True) as side:
+        client = await side.client()
+        await client.post(STREAM)
+        await side.until(lambda: bool(side.desk.waiting))
+        monkeypatch.setattr(side.desk, "notice", lambda _ticket: 1 / 0)
+        reply = await client.read()
+        assert (reply.status, reply.json()["error"]["code"]) == (500, "router_fault")
+        assert side.desk.withdrawn
+        assert not side.desk.waiting

@@ -284,6 +284,7 @@ class Exchange:
 
     def give_up(self) -> None:
         """Something went wrong that nobody foresaw."""
+        self._withdraw()
         self._break(errors.OWN_FAULT, Outcome.failed)
 
     def _answer_only(self, only: ollama.Asked, *, unloaded: bool) -> None:
