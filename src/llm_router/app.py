@@ -24,7 +24,6 @@ from llm_router.config import shelf
 from llm_router.config.difference import difference
 from llm_router.config.load import Config
 from llm_router.config.problems import ConfigError
-from llm_router.core.scheduler import Scheduler
 from llm_router.core.words import InstanceId, ModelName
 from llm_router.doors import api, habits, keys
 from llm_router.doors.reloaded import Reloaded
@@ -164,7 +163,7 @@ class Router:
             self._tasks,
             journal=self._journal,
             recorded=self._history.record_exchange if self._history else None,
-            scheduler=Scheduler(folder.serial),
+            serial=folder.serial,
         )
         self._crew.tell = self._conductor.tell
         self._guard = keys.Guard(self.config.server.keys)

@@ -41,7 +41,8 @@ def test_the_quiet_clock_stands_still_while_engines_are_loaded_or_stopped() -> N
 
 
 def test_ids_go_on_from_an_earlier_run() -> None:
-    book = Book(serial=7)
+    book = Book()
+    book.serial = 7
     assert [book.next_id(A), book.next_id(A)] == ["a#8", "a#9"]
 
 

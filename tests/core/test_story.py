@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_router.core.commands import Command, Grant, Start
-from llm_router.core.events import Arrived, Configured, Event, Gone, Proved, Ticked
+from llm_router.core.events import Arrived, Checked, Configured, Event, Gone, Proved, ShutdownAsked, Ticked
 from llm_router.core.story import Line, StoryError, read_json, read_text, replay, tell, write_json, write_text
 from llm_router.core.words import Device, DeviceId, InstanceId, Model, ModelName, TicketId
 
@@ -118,3 +118,20 @@ def test_a_file_begun_in_mid_run_is_told_from_there_and_said_to_be_approximate()
 def test_with_the_file_before_it_nothing_is_told_twice() -> None:
     head = write_json(0.5, read_json(JOURNAL[0]).what, again=True)
     assert list(replay([JOURNAL[0], head, *JOURNAL[1:]])) == list(replay(JOURNAL))
+
+
+def test_a_later_run_is_lived_through_with_its_own_numbers() -> None:
+    configured = Configured((Model(ModelName("a")),), (Device(DeviceId("gpu0"), 16),), serial=5)
+    run = [
+        write_json(0.0, configured),
+        write_json(1.0, Arrived(TicketId(1), ModelName("a"))),
+        write_json(2.0, Checked(InstanceId("a#6"))),
+    ]
+    alone = list(replay(run))
+    assert "       2.000 < Start a#6 a [gpu0]" in alone
+    cut = write_json(9.0, ShutdownAsked(keep_engines=False))
+    for before in ([write_json(9.0, ShutdownAsked(keep_engines=False))], [cut[:20]]):
+        both = list(replay([*run, *before, *run]))
+        assert both[-len(alone) - 1 :] == ["another run of the router", *alone], "each run begins with nothing"
+    with pytest.raises(StoryError, match="line 2"):
+        list(replay([run[0], cut[:20], run[1], *run]))

@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from llm_router.core.story import replay
 from llm_router.host.machine.processes import is_alive
 from support.router import (
     SLOW_MB,
@@ -162,6 +163,18 @@ def test_kept_engines_are_adopted_without_a_load(tmp_path: Path, shelf: Callable
         assert (after["id"], after["pid"], after["port"]) == (before["id"], before["pid"], before["port"])
         with router.client() as client:
             assert text_of(ask(client, "alpha")) == says("alpha")
+
+
+def test_every_run_can_be_lived_through_again_from_its_journal(tmp_path: Path, shelf: Callable[..., Path]) -> None:
+    config = configuration({"alpha": shelf("alpha")})
+    for _ in range(2):
+        with running(tmp_path, config) as router, router.client() as client:
+            ask(client, "alpha")
+    runs = [(tmp_path / "state" / name).read_text().splitlines() for name in ("journal.jsonl.1", "journal.jsonl")]
+    for lines in (runs[1], [*runs[0], *runs[1]]):
+        told = list(replay(lines))
+        assert any("< Grant 1 alpha#2" in line for line in told), told
+        assert told[-1].endswith("< Finish")
 
 
 def test_the_end_lets_running_answers_finish_and_refuses_who_waits(tmp_path: Path, shelf: Callable[..., Path]) -> None:

@@ -95,7 +95,7 @@ class Line:
 class Book:
     """The state. ``quiet`` is a clock that stands still while engines are loaded or stopped, wherever (R11)."""
 
-    def __init__(self, serial: int = 0) -> None:
+    def __init__(self) -> None:
         self.settings = Settings()
         self.devices: dict[DeviceId, Device] = {}
         self.dirty: set[DeviceId] = set()
@@ -105,7 +105,7 @@ class Book:
         self.leases: dict[TicketId, Lease] = {}
         #: (moment, ticket) of those with limited patience; entries of answered tickets are dropped late.
         self.expiries: list[tuple[float, TicketId]] = []
-        self.serial = serial
+        self.serial = 0
         self.number = 0
         self.now = -inf
         self.quiet = 0.0

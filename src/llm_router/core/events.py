@@ -21,11 +21,16 @@ class _Happened(Struct, frozen=True, omit_defaults=True, tag_field="event"):
 
 
 class Configured(_Happened, frozen=True):
-    """A configuration is in force (the first one, or a reload). Unchanged models keep running."""
+    """A configuration is in force (the first one, or a reload). Unchanged models keep running.
+
+    ``serial`` comes with the first one of a run, ``None`` with a reload: the highest number that an instance of an
+    earlier run has had, so that ids are never used again.
+    """
 
     models: tuple[Model, ...]
     devices: tuple[Device, ...]
     settings: Settings = Settings()
+    serial: int | None = None
 
 
 class Arrived(_Happened, frozen=True):

@@ -62,6 +62,7 @@ class Operator:
     def configure(self, event: Configured) -> None:
         """A reload is a diff by revision: what did not change keeps running (R5)."""
         book = self._book
+        book.serial = max(book.serial, event.serial or 0)
         book.configure(event.devices, event.settings)
         wanted = {model.name: model for model in event.models}
         for line in list(book.lines.values()):

@@ -63,13 +63,12 @@ class Scheduler:
     """Decides who is served, who comes and who leaves.
 
     Not thread-safe: one owner feeds it every event, in order, and performs the commands afterwards. ``now``
-    is any clock that does not run backwards, in seconds. ``serial`` is the highest number that an instance
-    of an earlier run has had, so that ids are never used again.
+    is any clock that does not run backwards, in seconds.
     """
 
-    def __init__(self, serial: int = 0, rules: Rules | None = None) -> None:
+    def __init__(self, rules: Rules | None = None) -> None:
         self._rules = rules or Rules()
-        self._book = Book(serial)
+        self._book = Book()
         self._costs = Costs()
         self._acts = Acts(self._book, self._costs)
         self._operator = Operator(self._book, self._acts, self._costs)
@@ -80,6 +79,11 @@ class Scheduler:
     def book(self) -> Book:
         """The state itself, for invariants and tests; everybody else takes a snapshot."""
         return self._book
+
+    @property
+    def serial(self) -> int:
+        """The highest number that an instance has had so far, in this run or before it."""
+        return self._book.serial
 
     def step(self, event: Event, now: float) -> list[Command]:
         """Take in what happened and say what should happen.

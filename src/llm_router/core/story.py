@@ -15,13 +15,14 @@ from msgspec.json import Encoder
 from msgspec.structs import fields
 
 from llm_router.core.commands import Command
-from llm_router.core.events import Event
+from llm_router.core.events import Configured, Event
 from llm_router.core.scheduler import Policy, Scheduler
 
 _EVENTS: Final[dict[str, type]] = {kind.__name__: kind for kind in get_args(Event)}
 _COMMANDS: Final[dict[str, type]] = {kind.__name__: kind for kind in get_args(Command)}
 _BARE: Final = pattern(r"[^\s\"{}\[\],=]+")
 _DECODER: Final = JSONDecoder()
+_CUT_OFF: Final = "the last line was cut off and is left out"
 _encode: Final = Encoder(order="deterministic").encode
 
 
@@ -41,6 +42,11 @@ class Line:
     @property
     def is_event(self) -> bool:
         return type(self.what).__name__ in _EVENTS
+
+    @property
+    def begins_a_run(self) -> bool:
+        """Whether the router started with this."""
+        return isinstance(self.what, Configured) and self.what.serial is not None and not self.again
 
 
 def write_json(at: float, what: Event | Command, *, again: bool = False) -> str:
@@ -97,25 +103,33 @@ def tell(at: float, what: Event | Command) -> str:
 def replay(lines: Iterable[str], policy: Callable[[], Policy] = Scheduler) -> Iterator[str]:
     """Live through a journal again and tell it: each event, and what the scheduler asks for now.
 
-    Commands in the journal are passed over, since they follow from the events. A last line that was cut off
-    is told as such; any other line that cannot be read raises ``StoryError`` with its number. A journal that
-    begins in mid-run is told from there, and said to be approximate: what was under way is not in it.
+    Commands in the journal are passed over, since they follow from the events. Each run of the router begins with
+    nothing. A last line of a run that was cut off is told as such; any other line that cannot be read raises
+    ``StoryError`` with its number. A journal that begins in mid-run is told from there, and said to be approximate:
+    what was under way is not in it.
     """
     scheduler = policy()
     broken: StoryError | None = None
     begun = False
     for number, text in enumerate(lines, 1):
-        if broken is not None:
-            raise broken
         if not text.strip():
             continue
         try:
             line = read_json(text)
         except StoryError as error:
+            if broken is not None:
+                raise broken from None
             broken = StoryError(f"line {number}: {error}")
             continue
+        if broken is not None and not line.begins_a_run:
+            raise broken
         if not line.is_event or (line.again and begun):
             continue
+        if line.begins_a_run and begun:
+            if broken is not None:
+                yield _CUT_OFF
+            yield "another run of the router"
+            scheduler, broken = policy(), None
         if line.again:
             yield "approximate: the journal begins in mid-run, and what was under way then is not in it"
         begun = True
@@ -123,7 +137,7 @@ def replay(lines: Iterable[str], policy: Callable[[], Policy] = Scheduler) -> It
         for command in scheduler.step(line.what, line.at):  # type: ignore[arg-type]
             yield tell(line.at, command)
     if broken is not None:
-        yield "the last line was cut off and is left out"
+        yield _CUT_OFF
 
 
 def _word(value: Any) -> str:

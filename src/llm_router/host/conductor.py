@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+from msgspec.structs import replace
+
 from llm_router.core import commands as do
 from llm_router.core import events as ev
 from llm_router.core import story
@@ -72,7 +74,9 @@ class Conductor:
         journal: Journal | None = None,
         recorded: Callable[[Exchange], None] | None = None,
         scheduler: Scheduler | None = None,
+        serial: int = 0,
     ) -> None:
+        """``serial``: the highest number that an instance of an earlier run has had."""
         self._crew = crew
         self._performances = Performances(crew, tasks, self.tell)
         self._journal = journal
@@ -89,6 +93,7 @@ class Conductor:
         self._names: Mapping[str, ModelName] = {}
         self._default: ModelName | None = None
         self._finished = asyncio.Event()
+        self._serial: int | None = serial
         self._configured: ev.Configured | None = None
         if journal is not None:
             journal.begin_files_with(self._once_more)
@@ -168,12 +173,16 @@ class Conductor:
         self._default = next((model.name for model in models if model.default), None)
         if self._default is None and len(models) == 1:
             self._default = models[0].name
-        self._configured = ev.Configured(models, tuple(devices), settings)
+        self._configured = ev.Configured(models, tuple(devices), settings, self._serial)
+        self._serial = None
         self.tell(self._configured)
 
     def _once_more(self) -> str:
         """The configuration in force, for a file of the journal that begins without it."""
-        return story.write_json(self._loop.time(), self._configured, again=True) if self._configured else ""
+        if self._configured is None:
+            return ""
+        configured = replace(self._configured, serial=self._scheduler.serial)
+        return story.write_json(self._loop.time(), configured, again=True)
 
     def adopt(self, adopted: ev.Adopted) -> None:
         """Take over a running engine of an earlier router."""
