@@ -277,3 +277,13 @@ async def test_one_connection_serves_a_thousand_requests_over_one_connection() -
             await client.post({"model": "m"}, "/v1/embeddings")
             assert (await client.read()).status == 200
         assert side.backend.connections == 1
+
+
+async def test_a_head_that_begins_behind_a_large_body_is_not_a_large_head() -> None:
+    second = post({"model": "m"})
+    async with roadside(echo, max_head=2000) as side:
+        client = await side.client()
+        await client.send(post({"model": "m", "pad": "x" * 50_000}) + second[:30])
+        assert (await client.read()).status == 200
+        await client.send(second[30:])
+        assert (await client.read()).status == 200

@@ -23,7 +23,6 @@ from llm_router.host.road.exchange import Exchange
 from llm_router.host.road.hangup import has_hung_up
 from llm_router.host.road.incoming import Request
 from llm_router.host.road.road import Road
-from llm_router.wire import heads
 from llm_router.wire.errors import Fault
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -63,6 +62,10 @@ class Front(HttpToolsProtocol):
         self._serving: Request | None = None
         self._in_head = False
         self._head_bytes = 0
+        #: No request is being read.
+        self._between = True
+        #: How many heads began in the read that is being parsed.
+        self._begun = 0
         #: Size of the read that is being parsed.
         self._read = 0
         self._head_done = False
@@ -126,7 +129,7 @@ class Front(HttpToolsProtocol):
             if self._exchange is not None:
                 self._exchange.from_client(data)
             return
-        self._read = len(data)
+        self._read, self._begun, between = len(data), 0, self._between
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as error:
@@ -137,7 +140,9 @@ class Front(HttpToolsProtocol):
                 self._fail(bad(f"cannot read the request: {error}"))
             return
         if self._in_head:
-            self._head_bytes += len(data)
+            # In the read in which it began, other requests may stand before it.
+            alone = self._begun == 0 or (self._begun == 1 and between)
+            self._head_bytes += len(data) if alone else self._head_size()
             if self._head_bytes > self._limits.max_head:
                 self._fail(_HEAD_TOO_LARGE)
         elif self._intake.big is not None:
@@ -179,6 +184,8 @@ class Front(HttpToolsProtocol):
         self.headers = []
         self._in_head = True
         self._head_bytes = 0
+        self._begun += 1
+        self._between = False
         self._head_done = False
         self._deadline = self.loop.time() + self._limits.head_s
 
@@ -201,7 +208,7 @@ class Front(HttpToolsProtocol):
         hosts = int(b"host" in fields) if len(fields) == len(headers) else [name for name, _ in headers].count(b"host")
         self.expect_100_continue = fields.get(b"expect", b"").lower() == b"100-continue"
         fault = judge(self.parser.get_http_version(), hosts, self.url)
-        if len(headers) > self._limits.max_headers or self._is_large(headers):
+        if len(headers) > self._limits.max_headers or self._is_large():
             fault = _HEAD_TOO_LARGE
         if fault is not None:
             self._fail(fault)
@@ -221,12 +228,13 @@ class Front(HttpToolsProtocol):
         self.headers.extend(headers)  # the list that is in the scope
         super().on_headers_complete()
 
-    def _is_large(self, headers: heads.Headers) -> bool:
+    def _is_large(self) -> bool:
         """Whether the head is over its limit; it is only counted if what was read could hold so much."""
         limit = self._limits.max_head
-        if self._head_bytes + self._read <= limit:
-            return False
-        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in headers) > limit
+        return self._head_bytes + self._read > limit and self._head_size() > limit
+
+    def _head_size(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
 
     def _take(self, request: Request) -> None:
         """A request for the fast lane; it starts now or, pipelined, when the answer before it has ended."""
@@ -288,6 +296,7 @@ class Front(HttpToolsProtocol):
             self._fail(fault)
 
     def on_message_complete(self) -> None:
+        self._between = True
         if self._dead:
             return
         request = self._intake.close()
@@ -308,6 +317,7 @@ class Front(HttpToolsProtocol):
 
     def body_complete(self, parser: httptools.HttpRequestParser) -> None:
         """A large body was received past the parser; a new one reads what follows."""
+        self._between = True
         self.parser = parser
         request = self._intake.close()
         assert request is not None
