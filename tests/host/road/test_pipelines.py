@@ -10,6 +10,7 @@ import pytest
 
 from fakes.backend import Talk
 from fakes.roadside import Client, post, roadside
+from llm_router.host.machine.tasks import Tasks
 
 #: Bodies above this are received past the parser; here even small ones are.
 BIG = 3000
@@ -94,13 +95,13 @@ async def _send(client: Client, data: bytes, random: Random) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(8))
 async def test_each_request_gets_its_answer_in_order(seed: int) -> None:
-    random = Random(seed)
+    random, tasks = Random(seed), Tasks("test")
     async with roadside(tells_id, big_body=BIG) as side:
         for turn in range(25):
             requests = [_request(random, f"{turn}-{number}") for number in range(random.randint(1, 6))]
             served = next((n + 1 for n, one in enumerate(requests) if one.last), len(requests))
             client = await side.client()
-            sending = asyncio.ensure_future(_send(client, b"".join(one.data for one in requests), random))
+            sending = tasks.spawn("send", _send(client, b"".join(one.data for one in requests), random))
             for number, one in enumerate(requests[:served]):
                 reply = await client.read()
                 where = f"turn {turn}, request {number} of {[(it.status, len(it.data), it.last) for it in requests]}"
@@ -112,3 +113,4 @@ async def test_each_request_gets_its_answer_in_order(seed: int) -> None:
             if served < len(requests) or requests[-1].last:
                 assert await client.ended(), "nothing is served behind the last one"
             await client.close()
+    await tasks.aclose()
