@@ -2,6 +2,7 @@
 connection ends behind the first that ends it. Nothing hangs and nothing is swallowed."""
 
 import asyncio
+import contextlib
 import json
 from dataclasses import dataclass
 from random import Random
@@ -113,4 +114,36 @@ async def test_each_request_gets_its_answer_in_order(seed: int) -> None:
             if served < len(requests) or requests[-1].last:
                 assert await client.ended(), "nothing is served behind the last one"
             await client.close()
+    await tasks.aclose()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(6))
+async def test_whoever_leaves_wherever_leaves_nothing_behind(seed: int) -> None:
+    """That nothing is left is what the road's stage looks at when it ends."""
+    random, tasks = Random(seed), Tasks("test")
+    async with roadside(tells_id, big_body=BIG, hold=True) as side:
+
+        async def grant_some() -> None:
+            while True:
+                for ticket in [ticket for ticket in side.desk.waiting if random.random() < 0.5]:
+                    side.desk.grant(ticket)
+                await asyncio.sleep(random.choice([0, 0.001]))
+
+        granting = tasks.spawn("grant", grant_some())
+        for turn in range(12):
+            requests = [_request(random, f"{turn}-{number}") for number in range(random.randint(1, 5))]
+            data = b"".join(one.data for one in requests)
+            client = await side.client()
+            sending = tasks.spawn("send", _send(client, data[: random.randint(0, len(data))], random))
+            with contextlib.suppress(TimeoutError, ConnectionError):
+                for _ in range(random.randint(0, len(requests) - 1)):
+                    async with asyncio.timeout(0.02):
+                        await client.read()
+            await asyncio.sleep(random.choice([0, 0.001, 0.003]))
+            client.leave()
+            await sending
+        await side.until(lambda: not side.road.connections())
+        granting.cancel()
+        assert not side.desk.waiting
     await tasks.aclose()
