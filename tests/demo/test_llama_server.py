@@ -139,7 +139,17 @@ async def server(model: Path, tmp_path: Path) -> AsyncIterator[tuple[Running, in
         while (await engine.ask("127.0.0.1", port, Question("GET", "/health"))).status != 200:
             assert engine.process.returncode is None, engine.lines
             await asyncio.sleep(0.01)
+        # It answers a moment before it is told that it does, and only then signals are its own.
+        while not catches(engine.process.pid, signal.SIGINT):
+            await asyncio.sleep(0.01)
         yield engine, port
+
+
+def catches(pid: int, number: int) -> bool:
+    """Whether the process has a handler for the signal (proc_pid_status(5))."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    mask = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:"))
+    return bool(int(mask, 16) >> (number - 1) & 1)
 
 
 async def say(engine: Running, port: int, **fields: object) -> str:
