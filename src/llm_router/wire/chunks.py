@@ -13,6 +13,7 @@ import msgspec
 
 from llm_router.wire import errors, sse
 from llm_router.wire.answer import CONTENT, EventAnswer
+from llm_router.wire.content import open_object
 
 #: ``type`` is also part of tool calls: then the look finds nothing to change.
 _NOTABLE: Final = re.compile(
@@ -21,7 +22,6 @@ _NOTABLE: Final = re.compile(
 _FOREIGN: Final = frozenset({"event", "selected_model_id", "sources", "type"})
 _NULL: Final = b"null"
 
-_fields: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode: Final = msgspec.json.encode
 
 
@@ -88,7 +88,7 @@ class ChunkAnswer(EventAnswer):
 
     def _chunk(self, event: bytes, text: bytes) -> bytes:
         try:
-            fields = _fields(text)
+            fields = open_object(text)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return event
         error = fields.get("error")
@@ -168,7 +168,7 @@ class ChunkAnswer(EventAnswer):
         if not self.terms.wants_usage or self._summed or not self._finished:
             return False
         try:
-            values = _fields(usage)
+            values = open_object(usage)
         except msgspec.DecodeError:
             return False
         self._summed = True

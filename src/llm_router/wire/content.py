@@ -3,7 +3,8 @@
 It knows how a body is opened. It refuses to know what the fields mean.
 """
 
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -13,7 +14,10 @@ Body = bytes | bytearray
 #: A JSON object's keys with their values as they were sent.
 Fields = dict[str, msgspec.Raw]
 
-_fields: Final = msgspec.json.Decoder(Fields).decode
+T = TypeVar("T")
+
+#: Opens a JSON object and nothing in it. Raises ``msgspec.MsgspecError``, ``UnicodeDecodeError``, ``RecursionError``.
+open_object: Final = msgspec.json.Decoder(Fields).decode
 
 
 class Content:
@@ -35,18 +39,26 @@ class Content:
         Raises ``BadRequestError`` for what is no JSON object.
         """
         if self._fields is None:
-            self._fields = _read(self.body)
+            self._fields = readable(open_object, self.body)
         return self._fields
 
 
 NOTHING: Final = Content(b"")
 
 
-def _read(body: Body) -> Fields:
+def readable(decode: Callable[[Body | msgspec.Raw], T], text: Body | msgspec.Raw, at: str = "") -> T:
+    """What ``decode`` makes of a request's body, or of its field ``at``.
+
+    Raises ``BadRequestError`` for what is no JSON, and for what ``decode`` does not take.
+    """
     try:
-        return _fields(body)
+        return decode(text)
     except msgspec.ValidationError as error:
-        raise BadRequestError(f"cannot use the request's body: {error}") from error
+        said = f"{error}"
+        if at:
+            said, _, inside = said.partition(" - at `$")
+            said = f"{said} - at `$.{at}{inside or '`'}"
+        raise BadRequestError(f"cannot use the request's body: {said}") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadRequestError(f"cannot read the request's body as JSON: {error}", "invalid_json") from error
     except RecursionError as error:

@@ -14,10 +14,10 @@ import msgspec
 
 from llm_router.wire import sse
 from llm_router.wire.answer import EventAnswer
+from llm_router.wire.content import open_object
 from llm_router.wire.status import ResponsesFace
 
 _SEQUENCE: Final = re.compile(rb'("sequence_number"\s*:\s*)\d+')
-_fields: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode: Final = msgspec.json.encode
 
 
@@ -36,7 +36,7 @@ _message: Final = msgspec.json.Decoder(_Message).decode
 
 def _read(text: bytes) -> dict[str, msgspec.Raw]:
     try:
-        return _fields(text)
+        return open_object(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return {}
 

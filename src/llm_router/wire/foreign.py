@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
+from llm_router.wire.content import readable
 from llm_router.wire.errors import BadRequestError
 from llm_router.wire.join import read
 
@@ -36,12 +37,7 @@ class Translated:
 
 def read_object(body: bytes | bytearray) -> dict[str, Any]:
     """The JSON object of a request. Raises ``BadRequestError``."""
-    try:
-        value = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BadRequestError(f"cannot read the request's body as JSON: {error}", "invalid_json") from error
-    except RecursionError as error:
-        raise BadRequestError("cannot read the request's body: it is nested too deeply", "invalid_json") from error
+    value = readable(msgspec.json.decode, body)
     if not isinstance(value, dict):
         raise BadRequestError("cannot use the request's body: it must be a JSON object")
     return value

@@ -13,6 +13,7 @@ from typing import Final
 
 import msgspec
 
+from llm_router.wire.content import open_object
 from llm_router.wire.lines import has_marks, without, without_unmarked
 
 #: Fields of a request that hold history.
@@ -71,7 +72,7 @@ def _clean_list(raw: msgspec.Raw, cleaner: _Cleaner, unmarked: bool, levels: int
 
 
 def _clean_object(raw: msgspec.Raw, cleaner: _Cleaner, unmarked: bool, levels: int) -> msgspec.Raw:
-    fields = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+    fields = open_object(raw)
     if unmarked and bytes(fields.get("role", msgspec.Raw(b""))) == b'"assistant"':
         cleaner = without_unmarked
     changed: dict[str, msgspec.Raw] = {}

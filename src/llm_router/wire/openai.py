@@ -10,7 +10,7 @@ from urllib.parse import parse_qs
 
 import msgspec
 
-from llm_router.wire.content import Body, Content, Fields
+from llm_router.wire.content import Body, Content, Fields, open_object, readable
 from llm_router.wire.errors import BadRequestError
 
 #: Above this size a body is written anew without looking whether it must be: looking costs more.
@@ -35,7 +35,6 @@ T = TypeVar("T")
 _text: Final = msgspec.json.Decoder(str | None).decode
 _flag: Final = msgspec.json.Decoder(bool | None).decode
 _options: Final = msgspec.json.Decoder(_StreamOptions | None).decode
-_object: Final = msgspec.json.Decoder(Fields).decode
 _messages: Final = msgspec.json.Decoder(list[_Message]).decode
 _format: Final = msgspec.json.Decoder(_Format).decode
 _encode: Final = msgspec.json.encode
@@ -147,18 +146,10 @@ def _is_exact(body: Body, fields: Mapping[str, msgspec.Raw]) -> bool:
     return len(body) == 1 + sum(lengths)
 
 
-def _value(fields: Fields, name: str, decode: Callable[[msgspec.Raw], T]) -> T | None:
+def _value(fields: Fields, name: str, decode: Callable[[Body | msgspec.Raw], T]) -> T | None:
     """The value of a field that the router needs. Raises ``BadRequestError`` if it is of another type."""
     raw = fields.get(name)
-    if raw is None:
-        return None
-    try:
-        return decode(raw)
-    except msgspec.ValidationError as error:
-        text, _, inside = f"{error}".partition(" - at `$")
-        raise BadRequestError(f"cannot use the request's body: {text} - at `$.{name}{inside or '`'}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BadRequestError(f"cannot read the request's body as JSON: {error}", "invalid_json") from error
+    return None if raw is None else readable(decode, raw, name)
 
 
 def _bytes(fields: Fields, name: str) -> bytes:
@@ -183,7 +174,7 @@ def _inside(text: bytes) -> bytes:
     if text[:1] != b"{":
         return b""
     try:
-        return _bytes(_object(text), "format")
+        return _bytes(open_object(text), "format")
     except msgspec.DecodeError:
         return b""
 

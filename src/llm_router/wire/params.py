@@ -13,7 +13,7 @@ from typing import Final, Self
 
 import msgspec
 
-from llm_router.wire.content import Fields
+from llm_router.wire.content import Fields, open_object
 
 #: Fields that the router itself reads or writes.
 PROTECTED: Final = frozenset({"model", "messages", "prompt", "input", "stream", "stream_options"})
@@ -143,7 +143,7 @@ def _inside(fields: Fields, top: str) -> Fields | None:
     if raw is None or _absent(raw):
         return {}
     try:
-        return msgspec.json.decode(raw, type=Fields)
+        return open_object(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
