@@ -5,8 +5,9 @@ from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from llm_router.wire import heads
+
 _HEADER: Final = b"x-request-id"
-_LONGEST: Final = 128
 
 
 class RequestIds:
@@ -32,5 +33,4 @@ class RequestIds:
 def ident_of(scope: Scope) -> bytes:
     """The id that the client gave, if it can stand in a header, else a new one."""
     given = next((bytes(value) for name, value in scope["headers"] if name == _HEADER), b"")
-    printable = given.isascii() and given.decode("ascii", "replace").isprintable()
-    return given if given and printable and len(given) <= _LONGEST else secrets.token_hex(8).encode()
+    return (heads.request_id(given) or secrets.token_hex(8)).encode()

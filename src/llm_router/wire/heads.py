@@ -42,6 +42,7 @@ _NOT_ASKED: Final = HOP | {
     b"x-conversation-id",
     b"x-request-id",
 }
+_LONGEST_ID: Final = 128
 #: The router answers for access, cookies and the request's id itself.
 _NOT_ANSWERED: Final = HOP | {
     b"content-length",
@@ -153,6 +154,12 @@ def answer_headers(headers: Headers, trust_pages: bool = False) -> list[bytes]:
     if page and not trust_pages:
         lines.append(b"content-security-policy: sandbox allow-scripts allow-forms allow-popups allow-modals\r\n")
     return lines
+
+
+def request_id(given: bytes) -> str:
+    """The id that a client gave its request, ``""`` if it cannot stand in a header or is too long."""
+    text = given.decode("ascii", "replace")
+    return text if given.isascii() and text.isprintable() and len(given) <= _LONGEST_ID else ""
 
 
 def own_lines(ident: str, model: str) -> list[bytes]:

@@ -11,7 +11,7 @@ import httptools
 
 from llm_router.host.road.incoming import Request
 from llm_router.host.road.road import Guard, Limits
-from llm_router.wire import access, paths
+from llm_router.wire import access, heads, paths
 from llm_router.wire.errors import Fault
 from llm_router.wire.heads import Headers
 
@@ -66,9 +66,7 @@ def admit(request: Request, limits: Limits, guard: Guard) -> Fault | None:
         text = f"cannot serve pages of {origin.decode('latin-1')}: allow them under `server.cors_origins`"
         return bad(text, "origin_not_allowed", 403)
     request.origin = origin
-    ident = fields.get(b"x-request-id", b"")
-    if 0 < len(ident) <= 128 and ident.isascii() and ident.decode().isprintable():
-        request.ident = ident.decode()
+    request.ident = heads.request_id(fields.get(b"x-request-id", b""))
     length = fields.get(b"content-length")
     if length and int(length) > limits.max_body:
         return too_large(limits.max_body)
