@@ -68,7 +68,6 @@ class Front(HttpToolsProtocol):
         self._begun = 0
         #: Size of the read that is being parsed.
         self._read = 0
-        self._head_done = False
         #: Nothing more is read: the framing is lost.
         self._dead = False
         self._tunnelled = False
@@ -186,7 +185,6 @@ class Front(HttpToolsProtocol):
         self._head_bytes = 0
         self._begun += 1
         self._between = False
-        self._head_done = False
         self._deadline = self.loop.time() + self._limits.head_s
 
     def on_url(self, url: bytes) -> None:
@@ -195,12 +193,11 @@ class Front(HttpToolsProtocol):
             self._fail(bad("cannot read the request: its address is too long", "uri_too_long", 414))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._head_done:  # else a trailer: it must not look like a header of the request
+        if self._in_head:  # else a trailer: it must not look like a header of the request
             self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         self._in_head = False
-        self._head_done = True
         if self._dead:
             return
         headers = self.headers

@@ -121,7 +121,7 @@ def hear(request: Request, road: Road, ident: str, created: int) -> Hearing:
     background = not route.raw and house.is_background(request.fields, found.asked, visitor.background, client, rules)
     asked_for = model
     if background:
-        model = _place(desk, request, road.manners, found, model)
+        model = _place(desk, request, house, found, model)
         rules = rules if model == asked_for else house.of_model(model)
     asked = found.asked
     changes: tuple[Change, ...] = ()
@@ -134,10 +134,10 @@ def hear(request: Request, road: Road, ident: str, created: int) -> Hearing:
         model,
         path,
         Wish(model, visitor.caller, visitor.priority, background, keep_s=only.keep_s if only else None),
-        _face(request, road.manners, ident, created, found, model, rules, only),
+        _face(request, house, client, ident, created, found, model, rules, only),
         changes,
         asked_for if model != asked_for else "",
-        _is_patient(request, road.manners, client, found),
+        _is_patient(request, house, client, found),
         interpreter,
         only if interpreter is None else None,
     )
@@ -179,6 +179,7 @@ def _place(desk: Desk, request: Request, house: manners.Manners, found: Order, m
 def _face(
     request: Request,
     house: manners.Manners,
+    client: manners.ClientManners | None,
     ident: str,
     created: int,
     found: Order,
@@ -188,7 +189,6 @@ def _face(
 ) -> Face | None:
     if not found.asked.stream:
         return None
-    client = house.of_client(request.fields)
     mode = house.mode(request.fields, request.visitor.status, client, rules)
     return faces.choose(
         request.route.api,
