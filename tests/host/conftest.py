@@ -6,24 +6,13 @@ from collections.abc import Callable, Mapping
 import pytest
 import uvloop
 
-_ON_BOTH = frozenset(
-    {
-        "test_bigbody.py",
-        "test_conductor.py",
-        "test_exchange.py",
-        "test_front.py",
-        "test_tunnel.py",
-        "test_upstream.py",
-    }
-)
-
 
 def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """The kinds of loop for a test; the name of its file decides."""
+    """The kinds of loop for a test: both for the road and for the conductor, who is called on it."""
     factories: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
-    if item.path.name in _ON_BOTH:
+    if item.path.parent.name == "road" or item.path.name == "test_conductor.py":
         factories["uvloop"] = uvloop.new_event_loop
     return factories
 

@@ -10,17 +10,10 @@ import httpx2
 import pytest
 
 from llm_router.host.install import layout
-from support.installing import PLACES, Tree, ask, changes, command, shelf, tree, units, what
+from support.installing import PLACES, Tree, ask, changes, command, tree, units, what
 from support.router import free_port, until
 
 pytestmark = [pytest.mark.systemd, pytest.mark.slow]
-
-
-@pytest.fixture(scope="module")
-def config() -> Iterator[Path]:
-    """The configuration of a shelf with two tiny models."""
-    with shelf() as file:
-        yield file
 
 
 @pytest.fixture(autouse=True)

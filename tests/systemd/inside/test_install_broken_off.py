@@ -16,17 +16,10 @@ from llm_router.host.install.deeds import Account, Enabled, File, Folder, Runnin
 from llm_router.host.install.ledger import Ledger
 from llm_router.host.install.machine import InstallError
 from llm_router.host.machine.ports import held_by
-from support.installing import PLACES, SHELF, Tree, ask, changes, command, prepared, shelf, tree, units
+from support.installing import PLACES, SHELF, Tree, ask, changes, command, prepared, tree, units
 from support.router import until
 
 pytestmark = [pytest.mark.systemd, pytest.mark.slow]
-
-
-@pytest.fixture(scope="module")
-def config() -> Iterator[Path]:
-    """The configuration of a shelf with two tiny models."""
-    with shelf() as file:
-        yield file
 
 
 @pytest.fixture(autouse=True)
